@@ -1,0 +1,228 @@
+"""A file of texts into a file of vectors, in constant memory, and on again after a break.
+
+The source is embedded in parts of `rows_per_part` texts. A finished part lies in the folder `<target>.parts`
+until the last one is done; then they are joined into the target, which appears whole or not at all. Beside
+the parts, `job.json` says what they were made from, so that parts of two models, files or options never mix.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError
+from nestling.safe import atomic_write
+from nestling.files.texts import parquet_packages, read_texts
+
+Dtype = Literal["float32", "float16", "int8", "binary"]
+Array = npt.NDArray[Any]
+JOB = "job.json"
+
+
+class Encoder(Protocol):
+    """What `embed_file` needs of a model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names everything that changes a vector."""
+
+    def encode(
+        self,
+        texts: list[str],
+        /,
+        *,
+        dim: int | None = None,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+    ) -> Array:
+        """n texts -> (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary"; [] -> 0 rows."""
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What a run of `embed_file` did."""
+
+    rows: int  # texts in the source, and so vectors in the target
+    parts_made: int  # embedded by this run
+    parts_found: int  # left by a run that was broken off
+    seconds: float
+
+
+def embed_file(
+    model: Encoder,
+    source: Path | str,
+    target: Path | str,
+    *,
+    column: str | None = None,
+    dim: int | None = None,
+    dtype: Dtype = "float32",
+    threads: int | None = None,
+    rows_per_part: int = 50_000,
+    progress: bool = False,
+) -> EmbedReport:
+    """Embed every text of `source` (see `read_texts`) and write the vectors to `target`, row i for text i.
+
+    .npy:     one array, (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary".
+    .parquet: the columns `text` and `embedding`, a fixed-size list; the key `nestling` of the file's metadata
+              holds JSON with the model's fingerprint, dim and dtype. Needs the extra [parquet].
+
+    A run that was broken off goes on when it is called again the same way, and ends with the same bytes.
+
+        embed_file(model, "questions.jsonl", "questions.npy", column="question", dtype="int8")
+    """
+    started = time.perf_counter()
+    source, target = Path(source), Path(target)
+    _check_target(source, target)
+    read = partial(read_texts, source, column=column, batch=rows_per_part)
+    encode = partial(model.encode, dim=dim, dtype=dtype, threads=threads)
+    batches, empty, stamp = read(), encode([]), _stamp(source)
+    about = {"model": model.fingerprint, "dim": model.encode([], dim=dim).shape[1], "dtype": dtype}
+    reading = {"sha256": _sha256(source), "suffix": source.suffix, "column": column}
+    job = about | reading | {"rows_per_part": rows_per_part}
+    parts = _Parts(Path(f"{target}.parts"), json.dumps(job, indent=1))
+
+    rows, made, found = _fill(parts, batches, encode, progress)
+    _check_unchanged(source, stamp)
+    with atomic_write(target) as temporary:
+        if target.suffix == ".npy":
+            _write_npy(temporary, parts.arrays(), rows, empty)
+        else:
+            _write_parquet(temporary, parts.arrays(), read(), empty, json.dumps(about))
+        _check_unchanged(source, stamp)
+    parts.remove()
+    return EmbedReport(rows, made, found, time.perf_counter() - started)
+
+
+class _Parts:
+    """The finished parts of one job: `00000000.npy` and on, in a folder of their own."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.folder, self.job = folder, job
+        if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
+            self._check_job()
+
+    def _check_job(self) -> None:
+        file = self.folder / JOB
+        found = file.read_text() if file.is_file() else ""
+        if found != self.job:
+            raise InputError(
+                f"{self.folder} holds parts of another job: {_lines_missing(self.job, found)}.",
+                f"This one is: {_lines_missing(found, self.job)}.",
+                "Delete the folder to start again, or choose another target.",
+            )
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.npy"
+
+    def save(self, number: int, vectors: Array) -> None:
+        """Keep a finished part. The job is written before the first part and removed after the last."""
+        self.folder.mkdir(exist_ok=True)
+        if not (self.folder / JOB).exists():
+            with atomic_write(self.folder / JOB) as temporary:
+                temporary.write_text(self.job)
+        with atomic_write(self.path(number)) as temporary:
+            _write_npy(temporary, [vectors], len(vectors), vectors[:0])
+
+    def arrays(self) -> Iterator[Array]:
+        return map(np.load, sorted(self.folder.glob("*.npy")))
+
+    def remove(self) -> None:
+        if self.folder.is_dir():
+            for file in sorted(self.folder.iterdir(), key=lambda file: file.name == JOB):
+                file.unlink()
+            self.folder.rmdir()
+
+
+def _fill(
+    parts: _Parts, batches: Iterable[list[str]], encode: Callable[[list[str]], Array], progress: bool
+) -> tuple[int, int, int]:
+    """Make the parts that are not there yet. Returns the texts of all, the parts made and the parts found."""
+    from tqdm import tqdm
+
+    rows = made = found = 0
+    with tqdm(unit=" texts", unit_scale=True, disable=not progress) as bar:
+        for number, texts in enumerate(batches):
+            if parts.path(number).exists():
+                found += 1
+            else:
+                parts.save(number, encode(texts))
+                made += 1
+            rows += len(texts)
+            bar.update(len(texts))
+    return rows, made, found
+
+
+def _write_npy(path: Path, arrays: Iterable[Array], rows: int, empty: Array) -> None:
+    """Write arrays as one of `rows` rows.
+
+    By plain writes: on a full disk they raise, where a write through a memory-map ends the process.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(empty.dtype),
+        "fortran_order": False,
+        "shape": (rows, empty.shape[1]),
+    }
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).data)
+
+
+def _write_parquet(
+    path: Path, arrays: Iterable[Array], batches: Iterable[list[str]], empty: Array, about: str
+) -> None:
+    """Write texts and their vectors, a row group a part."""
+    arrow, parquet = parquet_packages(f"Writing {path}")
+    vector = arrow.list_(arrow.from_numpy_dtype(empty.dtype), empty.shape[1])
+    schema = arrow.schema({"text": arrow.large_string(), "embedding": vector}, metadata={"nestling": about})
+    with parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
+        for texts, array in zip(batches, arrays, strict=True):
+            vectors = arrow.FixedSizeListArray.from_arrays(array.reshape(-1), type=vector)
+            writer.write_table(arrow.table([texts, vectors], schema=schema), row_group_size=len(texts))
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if target.suffix not in (".npy", ".parquet"):
+        raise InputError(
+            f"{target} has the unknown suffix {target.suffix!r}.",
+            "Vectors are written to .npy or .parquet.",
+            "Rename the target.",
+        )
+    if target.resolve() == source.resolve():
+        raise InputError(
+            f"{target} is both source and target.", "Two files were expected.", "Choose another target."
+        )
+    if target.suffix == ".parquet":
+        parquet_packages(f"Writing {target}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_unchanged(source: Path, stamp: tuple[int, int]) -> None:
+    if _stamp(source) != stamp:
+        raise InputError(
+            f"{source} was written to while it was read.",
+            "A file that stays as it is was expected.",
+            "Delete the folder of parts beside the target, and run again.",
+        )
+
+
+def _lines_missing(text: str, found: str) -> str:
+    """The lines of `found` that `text` lacks, for a message."""
+    missing = [line.strip(" ,") for line in found.splitlines() if line not in text.splitlines()]
+    return ", ".join(missing) or "unknown"

@@ -1,0 +1,211 @@
+"""The layouts of other libraries: model2vec's folder, and sentence-transformers' StaticEmbedding.
+
+Both are a safetensors table beside a tokenizer.json. Only JSON and safetensors are read; code and pickles that lie in
+a folder are never touched, and are named when nothing else is there to load.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError, ModelFileError
+from nestling.files.parts import MAX_DIM, Document, Parts, check_numbers
+from nestling.safe import DAMAGED, MAX_JSON_BYTES, atomic_write, read_bytes, read_json, read_tensors, write_tensors
+from nestling.text.plan import check_plan, dump_plan
+
+Array = npt.NDArray[Any]
+NEVER_RUN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".skops", ".ckpt", ".h5")
+STATIC_MODULES = ("StaticEmbedding", "Normalize")
+
+
+def read_folder(folder: Path) -> Parts:
+    """Read a model2vec or sentence-transformers StaticEmbedding folder. Raises ModelFileError for any other."""
+    config = _object(folder / "config.json")
+    home = _static_module(folder) if config.get("model_type") != "model2vec" else folder
+    if not ((home / "model.safetensors").exists() and (home / "tokenizer.json").exists()):
+        raise _unknown(folder, "has no model.safetensors beside a tokenizer.json")
+    tensors = read_tensors(home / "model.safetensors")
+    text = read_bytes(home / "tokenizer.json", MAX_JSON_BYTES).decode("utf-8", "surrogateescape")
+    plan = check_plan(text, folder.name)
+    is_model2vec = "embeddings" in tensors
+    try:
+        scheme, table = _table(tensors)
+        dim = next(iter(table.values())).shape[1]
+        document = Document(
+            scheme=scheme,
+            dim=dim,
+            dims=(dim,),
+            name=folder.name,
+            drop=_unknown_id(plan) if is_model2vec else (),
+            max_tokens=config.get("max_length"),
+            prompts=_prompts(folder),
+            licence=_stated_licence(folder / "README.md"),
+        )
+        check_numbers(document)
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"{folder}: {error}.", "A model2vec or StaticEmbedding folder was expected.", DAMAGED) from error
+    return Parts(document, table, plan)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{path} holds no JSON object.", "One was expected.", DAMAGED)
+    return value
+
+
+def _unknown(folder: Path, why: str) -> ModelFileError:
+    unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in NEVER_RUN)[:5]
+    note = f" It holds {', '.join(unsafe)}, which nestling never runs or unpickles." if unsafe else ""
+    return ModelFileError(
+        f"{folder} {why}.{note}",
+        "A .nest file, a model2vec folder or a sentence-transformers StaticEmbedding folder (safetensors) was expected.",
+        "Save the model with safetensors, or make a static one from it: nestling make --help",
+    )
+
+
+def _static_module(folder: Path) -> Path:
+    """Where modules.json says that the StaticEmbedding lies; the folder itself without a modules.json."""
+    if not (folder / "modules.json").exists():
+        return folder
+    modules = read_json(folder / "modules.json")
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelFileError(f"{folder / 'modules.json'} is no list of modules.", "One was expected.", DAMAGED)
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    others = [kind for kind in kinds if kind not in STATIC_MODULES]
+    if others or kinds[:1] != ["StaticEmbedding"]:
+        raise _unknown(folder, f"has modules {', '.join(kinds)}, not a StaticEmbedding alone")
+    home = (folder / str(modules[0].get("path", ""))).resolve()
+    if not home.is_relative_to(folder.resolve()):
+        raise _unknown(folder, f"points outside itself, to {home}")
+    return home
+
+
+def _table(tensors: Mapping[str, Array]) -> tuple[str, dict[str, Array]]:
+    """Their tensors -> our scheme and tensors. float64 becomes float32; one-scale int8, whose scale is not stored, gets scale 1."""
+    rows = tensors.get("embeddings", tensors.get("embedding.weight"))
+    if rows is None or rows.ndim != 2 or not 0 < rows.shape[1] <= MAX_DIM:
+        raise ValueError(f"no 2-d tensor `embeddings` or `embedding.weight` among {', '.join(tensors) or 'none'}")
+    if rows.dtype.kind == "f":
+        table = {"rows": rows if rows.dtype.itemsize < 8 else rows.astype(np.float32)}
+    elif rows.dtype == np.int8:
+        table = {"rows": rows, "scales": np.ones(len(rows), np.float16)}
+    else:
+        raise ValueError(f"a table of dtype {rows.dtype}; read are float64, float32, float16 and int8")
+    if "weights" in tensors:
+        table["weights"] = tensors["weights"].astype(np.float32)
+    if "mapping" not in tensors:
+        return "int8" if "scales" in table else "float", table
+    mapping = tensors["mapping"]
+    if mapping.dtype.kind not in "iu" or (mapping.size and not 0 <= int(mapping.min()) <= int(mapping.max()) < len(rows)):
+        raise ValueError(f"mapping does not point into the {len(rows)} rows")
+    return "centroids", {**table, "mapping": mapping.astype(np.uint16 if len(rows) <= 2**16 else np.int32)}
+
+
+def _unknown_id(plan: dict[str, Any]) -> tuple[int, ...]:
+    model = plan["model"]
+    if model["type"] == "Unigram":
+        return () if model.get("unk_id") is None else (model["unk_id"],)
+    token = model.get("unk_token")
+    return (model["vocab"][token],) if isinstance(token, str) and token in model["vocab"] else ()
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    config = _object(folder / "config_sentence_transformers.json")
+    if config.get("default_prompt_name"):
+        raise ValueError("default_prompt_name is set, which nestling does not apply; remove it and pass task=")
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or any(not isinstance(prompt, str) for prompt in prompts.values()):
+        raise ValueError("prompts is no object of strings")
+    return {task: prompt for task, prompt in prompts.items() if prompt}
+
+
+def _stated_licence(readme: Path) -> str:
+    """The `license:` of the README's front matter, which is how the hub states it."""
+    text = read_bytes(readme, 10_000_000).decode("utf-8", "replace") if readme.exists() else ""
+    found = re.search(r"\A---\n(?:.*\n)*?license:\s*['\"]?([\w.+-]+)", text)
+    return found.group(1) if found else "unknown"
+
+
+def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Array]) -> None:
+    """Write model2vec's layout. rows: (n or k, dim) float32; extra: `weights` and `mapping` of a vocabulary-quantized model."""
+    document = parts.document
+    config: dict[str, Any] = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "tokenizer_name": document.name,
+        "hidden_dim": document.dim,
+        "seq_length": 1_000_000,
+        "normalize": True,
+        "max_length": document.max_tokens,
+        "embedding_dtype": "float32",
+    }
+    if "mapping" in extra:
+        config["vocabulary_quantization"] = len(rows)
+    files = {"config.json": config, "modules.json": _modules(".")}
+    _write_folder(folder, parts, {"model.safetensors": {"embeddings": rows, **extra}}, files)
+
+
+def write_sentence_transformers(folder: Path, parts: Parts, rows: Array) -> None:
+    """Write sentence-transformers' layout. rows: (n, dim) float32, the weights folded in."""
+    home = "0_StaticEmbedding"
+    config = {
+        "model_type": "SentenceTransformer",
+        "prompts": parts.document.prompts,
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+    files = {"modules.json": _modules(home), "config_sentence_transformers.json": config}
+    _write_folder(folder, parts, {f"{home}/model.safetensors": {"embedding.weight": rows}}, files, tokenizer_in=home)
+
+
+def _modules(home: str) -> list[dict[str, Any]]:
+    kind = "sentence_transformers.models."
+    return [
+        {"idx": 0, "name": "0", "path": home, "type": kind + "StaticEmbedding"},
+        {"idx": 1, "name": "1", "path": "1_Normalize", "type": kind + "Normalize"},
+    ]
+
+
+def _write_folder(
+    folder: Path, parts: Parts, tensors: dict[str, dict[str, Array]], files: dict[str, Any], tokenizer_in: str = "."
+) -> None:
+    """Build the folder beside its place and rename it there whole."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already.", "A new or empty folder was expected.", "Delete it or choose another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        building.chmod(0o755)
+        for name, table in tensors.items():
+            (building / name).parent.mkdir(exist_ok=True)
+            write_tensors(building / name, table)
+        for name, content in files.items():
+            _write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        _write_text(building / tokenizer_in / "tokenizer.json", dump_plan(parts.plan))
+        _write_text(building / "README.md", _readme(parts.document))
+        (building / "1_Normalize").mkdir()
+        if folder.exists():
+            folder.rmdir()
+        building.rename(folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _readme(document: Document) -> str:
+    made_from = [f"- {source.role}: {source.name} ({source.licence})" for source in document.lineage]
+    head = ["---", f"license: {document.licence.lower()}", "library_name: model2vec", "---", f"# {document.name}", ""]
+    return "\n".join([*head, document.description, "", "Made from:", *(made_from or ["- unknown"])]) + "\n"

@@ -1,0 +1,124 @@
+"""What a static model consists of, whatever the layout on disk: a document, tensors, and a tokenizer plan.
+
+The layouts (nest.py, foreign.py) turn bytes into parts and parts into bytes; the model is built from parts.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+MAX_DIM = 65_536
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something a model was made from. role: "teacher" or "data"; name: hub id or data set; licence: as it states."""
+
+    role: str
+    name: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a model says about itself. Every field is stored; an unknown one is an error.
+
+    scheme: form of the rows (model/rows.py). dim: columns of the table. dims: the tiers, largest first.
+    drop: token ids that are not pooled. max_tokens: the longest text, None for no limit. prompts: task -> prefix.
+    recipe: sha256 of the recipe. scores: task -> dim -> score. canaries: texts whose vectors are stored.
+    """
+
+    scheme: str
+    dim: int
+    dims: tuple[int, ...]
+    name: str = "unnamed"
+    description: str = ""
+    drop: tuple[int, ...] = ()
+    max_tokens: int | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
+    licence: str = "unknown"
+    lineage: tuple[Source, ...] = ()
+    recipe: str | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    canaries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """document, the tensors of the table (model/rows.py names them), and the parsed tokenizer.json."""
+
+    document: Document
+    tensors: dict[str, Array]
+    plan: dict[str, Any]
+    counts: npt.NDArray[np.uint32] | None = None
+
+
+def document_to_json(document: Document) -> dict[str, Any]:
+    """Plain JSON values; `document_from_json` undoes it."""
+    plain = {entry.name: getattr(document, entry.name) for entry in fields(Document)}
+    return {**plain, "lineage": [vars(source) for source in document.lineage]}
+
+
+def document_from_json(plain: Any) -> Document:
+    """Check and build a document. Raises ValueError saying what is wrong."""
+    if not isinstance(plain, dict):
+        raise ValueError("the document is no JSON object")
+    unknown = set(plain) - {entry.name for entry in fields(Document)}
+    if unknown:
+        raise ValueError(f"the document has unknown keys: {', '.join(sorted(unknown))}")
+    missing = {"scheme", "dim", "dims"} - set(plain)
+    if missing:
+        raise ValueError(f"the document lacks {', '.join(sorted(missing))}")
+    values = {**plain, "lineage": [_source(entry) for entry in _listed(plain, "lineage", dict)]}
+    for name, kind in (("scheme", str), ("name", str), ("description", str), ("licence", str), ("dim", int)):
+        if name in plain and type(plain[name]) is not kind:
+            raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
+    for name, kind in (("dims", int), ("drop", int), ("canaries", str), ("lineage", dict)):
+        _listed(plain, name, kind)
+        values[name] = tuple(values.get(name, ()))
+    for name in ("max_tokens", "recipe"):
+        expected = int if name == "max_tokens" else str
+        if plain.get(name) is not None and type(plain[name]) is not expected:
+            raise ValueError(f"{name} is {plain[name]!r}, expected {expected.__name__} or null")
+    _check_texts_and_scores(plain)
+    document = Document(**values)
+    check_numbers(document)
+    return document
+
+
+def check_numbers(document: Document) -> None:
+    """Raise ValueError unless the dims and limits of a document make sense."""
+    if not 0 < document.dim <= MAX_DIM:
+        raise ValueError(f"dim is {document.dim}, expected 1 to {MAX_DIM}")
+    if not document.dims or document.dims[0] != document.dim or list(document.dims) != sorted(set(document.dims))[::-1]:
+        raise ValueError(f"dims is {document.dims}, expected tiers that fall from {document.dim}")
+    if document.dims[-1] < 1 or any(index < 0 for index in document.drop):
+        raise ValueError("dims or drop holds a number that is too small")
+    if document.max_tokens is not None and document.max_tokens < 1:
+        raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 1")
+
+
+def _listed(plain: dict[str, Any], name: str, kind: type) -> list[Any]:
+    values = plain.get(name, [])
+    if not isinstance(values, list) or any(type(value) is not kind for value in values):
+        raise ValueError(f"{name} is no list of {kind.__name__}")
+    return values
+
+
+def _source(plain: dict[str, Any]) -> Source:
+    if set(plain) != {"role", "name", "licence"} or any(type(value) is not str for value in plain.values()):
+        raise ValueError("lineage holds an entry without role, name and licence")
+    return Source(**plain)
+
+
+def _check_texts_and_scores(plain: dict[str, Any]) -> None:
+    prompts, scores = plain.get("prompts", {}), plain.get("scores", {})
+    if not isinstance(prompts, dict) or any(type(prompt) is not str for prompt in prompts.values()):
+        raise ValueError("prompts is no object of strings")
+    if not isinstance(scores, dict) or any(not isinstance(row, dict) for row in scores.values()):
+        raise ValueError("scores is no object of objects")
+    if any(not isinstance(value, (int, float)) for row in scores.values() for value in row.values()):
+        raise ValueError("scores holds something that is no number")

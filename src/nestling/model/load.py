@@ -1,0 +1,66 @@
+"""`load`: a shipped name, a .nest file, a folder, or a hub id -> a model."""
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from nestling.errors import InputError
+from nestling.files.foreign import read_folder
+from nestling.files.hub import find_folder
+from nestling.files.nest import read_nest
+from nestling.model.pack import to_int4, to_int8
+from nestling.model.rows import FloatRows, Int4Rows, Int8Rows, Table
+from nestling.model.static import StaticModel
+
+TableDtype = Literal["float32", "float16", "int8", "int4"]
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: name -> file."""
+    folder = Path(str(files("nestling") / "models"))
+    return {path.stem: path for path in sorted(folder.glob("*.nest"))}
+
+
+def load(
+    source: str | Path, *, dim: int | None = None, dtype: TableDtype | None = None, revision: str | None = None
+) -> StaticModel:
+    """Load a model.
+
+    source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a hub
+    id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4" with a
+    scale a row, or widen it. revision: of a hub id.
+
+    Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
+    """
+    model = _open(find_folder(shipped().get(str(source), source), revision=revision))
+    if dim is not None and dim != model.dim:
+        model = model.with_table(model.table.cut(model._tier(dim)))
+    if dtype is not None:
+        model = model.with_table(requantize(model.table, dtype))
+    return model
+
+
+def _open(path: Path) -> StaticModel:
+    if path.is_file():
+        return StaticModel(*read_nest(path))
+    nests = sorted(path.glob("*.nest"))
+    if len(nests) == 1:
+        return StaticModel(*read_nest(nests[0]))
+    parts = read_folder(path)
+    return StaticModel(replace(parts, document=replace(parts.document, name=path.resolve().name)))
+
+
+def requantize(table: Table, dtype: str) -> Table:
+    """The same table as plain rows of another dtype, weights folded in."""
+    rows = table.expanded()
+    if dtype in ("float32", "float16"):
+        return Table(FloatRows(rows.astype(dtype)))
+    if dtype == "int8":
+        return Table(Int8Rows(*to_int8(rows)))
+    if dtype == "int4":
+        values, scales = to_int4(rows)
+        return Table(Int4Rows(values, scales.astype(np.float16)))
+    raise InputError(f"dtype={dtype!r} was given;", "known are float32, float16, int8, int4.", "Choose one of them.")

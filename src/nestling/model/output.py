@@ -1,0 +1,71 @@
+"""From pooled sums to what `encode` returns, and cosines between such vectors."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+DTYPES = ("float32", "float16", "int8", "binary")
+
+
+def output_width(dim: int, dtype: str, normalize: bool) -> int:
+    """Columns that `finish` gives. Raises InputError for a dtype that does not exist or makes no sense."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} was given;", f"known are {', '.join(DTYPES)}.", "Choose one of them.")
+    if not normalize and dtype in ("int8", "binary"):
+        raise InputError(
+            f"dtype={dtype!r} came with normalize=False;", "it keeps directions only.", "Use float32 or float16 for lengths."
+        )
+    return -(-dim // 8) if dtype == "binary" else dim
+
+
+def finish(means: Floats, normalize: bool, dtype: str) -> Array:
+    """Mean rows -> vectors. (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8. Zeros stay zeros."""
+    if dtype == "binary":
+        return np.packbits(means > 0, axis=1)
+    if dtype == "int8":
+        largest = np.abs(means).max(axis=1, initial=0)
+        return np.rint(means * (127 / np.where(largest > 0, largest, 1))[:, None]).astype(np.int8)
+    return (unit_rows(means) if normalize else means).astype(dtype, copy=False)
+
+
+def unit_rows(rows: Floats) -> Floats:
+    """Rows at unit length; rows of zeros stay zeros. (n, d) float32 -> (n, d) float32."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    unit: Floats = (rows / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    return unit
+
+
+def cosine_matrix(queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
+    """(n, d) and (m, d), one vector counting as n = 1 -> (n, m) float32.
+
+    Packed signs (uint8) are compared by the bits they share: 1 - 2 * different / bits.
+    """
+    left, right = _matrix(queries), _matrix(documents)
+    if left.shape[1] != right.shape[1] or (left.dtype == np.uint8) != (right.dtype == np.uint8):
+        raise InputError(
+            f"Vectors of shape {left.shape} and dtype {left.dtype} came with {right.shape} and {right.dtype}.",
+            "Vectors of one dim, both packed or neither, were expected.",
+            "Encode both with the same dim and dtype.",
+        )
+    if left.dtype == np.uint8:
+        signs_left, signs_right = (np.unpackbits(side, axis=1).astype(np.float32) * 2 - 1 for side in (left, right))
+        packed: Floats = signs_left @ signs_right.T / np.float32(max(signs_left.shape[1], 1))
+        return packed
+    cosines: Floats = unit_rows(left.astype(np.float32)) @ unit_rows(right.astype(np.float32)).T
+    return cosines
+
+
+def _matrix(vectors: npt.ArrayLike) -> Array:
+    array = np.asarray(vectors)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"An array of shape {array.shape} and dtype {array.dtype} was given.",
+            "One vector or a matrix of vectors was expected.",
+            "Pass what encode returns.",
+        )
+    return array[None, :] if array.ndim == 1 else array

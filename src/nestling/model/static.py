@@ -1,0 +1,391 @@
+"""The static model: a text's vector is the mean of its tokens' rows, at unit length.
+
+This is the plain twin, in numpy. The rows of a text are added one by one, in the order of its tokens, in blocks of
+512; so a text gives the same bits alone, in any batch, and with any number of threads.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from nestling.errors import InputError, InputTypeError, ModelFileError
+from nestling.files.foreign import write_model2vec, write_sentence_transformers
+from nestling.files.nest import write_nest
+from nestling.files.parts import Document, Parts, Source
+from nestling.model.output import cosine_matrix, finish, output_width
+from nestling.model.rows import CentroidRows, Table
+from nestling.safe import DAMAGED
+from nestling.text.check import Errors, check_texts
+from nestling.text.plan import dump_plan
+from nestling.text.tokenizer import TextTokenizer, Tokens
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Overflow = Literal["cut", "error", "split"]
+Dtype = Literal["float32", "float16", "int8", "binary"]
+Layout = Literal["nest", "model2vec", "sentence-transformers"]
+
+BLOCK = 512
+UNIT_TEXTS = 1024
+UNIT_CHARACTERS = 1_000_000
+
+
+class CutWarning(UserWarning):
+    """Texts were longer than the model's max_tokens and were cut; said once a call."""
+
+
+class Options(TypedDict, total=False):
+    """The options of `StaticModel.encode`, all keyword-only."""
+
+    dim: int | None
+    overflow: Overflow
+    normalize: bool
+    dtype: Dtype
+    threads: int | None
+    out: Array | None
+    progress: bool
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `StaticModel.verify` found for one canary text."""
+
+    text: str
+    cosine: float
+    largest_difference: float
+
+
+class StaticModel:
+    """A loaded static embedding model. Made by `nestling.load`; safe to share between threads."""
+
+    def __init__(self, parts: Parts, stored_canaries: Array | None = None, stored_fingerprint: str | None = None) -> None:
+        self.document: Document = parts.document
+        self.counts = parts.counts
+        name = parts.document.name
+        self.tokenizer = TextTokenizer(dump_plan(parts.plan), name)
+        try:
+            self.table = Table.from_tensors(parts.tensors, parts.document.scheme, parts.document.dim)
+            if self.table.size < self.tokenizer.size:
+                raise ValueError(f"the tokenizer gives ids up to {self.tokenizer.size - 1}, the table has {self.table.size} rows")
+            if parts.counts is not None and len(parts.counts) != self.table.size:
+                raise ValueError(f"{len(parts.counts)} counts for {self.table.size} rows")
+        except ValueError as error:
+            raise ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED) from error
+        self._dropped = np.zeros(self.table.size, np.bool_)
+        self._dropped[[index for index in self.document.drop if index < self.table.size]] = True
+        self._stored = (stored_canaries, stored_fingerprint)
+
+    def __repr__(self) -> str:
+        document = self.document
+        return f"<StaticModel {document.name}: {self.table.size:,} rows x {document.dim}, {document.scheme}, {document.licence}>"
+
+    @property
+    def name(self) -> str:
+        """What the file calls itself."""
+        return self.document.name
+
+    @property
+    def dim(self) -> int:
+        """Columns of a vector when no `dim=` is given."""
+        return self.document.dim
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The tiers that `dim=` accepts, largest first."""
+        return self.document.dims
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text in tokens, None for no limit."""
+        return self.document.max_tokens
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that have a prompt of their own."""
+        return tuple(self.document.prompts)
+
+    @property
+    def licence(self) -> str:
+        """The model's own licence, as it states it; `lineage` has those of what it was made from."""
+        return self.document.licence
+
+    @property
+    def lineage(self) -> tuple[Source, ...]:
+        """The teacher and data sets that the model was made from, with their licences."""
+        return self.document.lineage
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts."""
+        digest = hashlib.sha256()
+        document = self.document
+        said = (document.scheme, document.dim, sorted(document.drop), document.max_tokens, sorted(document.prompts.items()))
+        digest.update(repr(said).encode("utf-8"))
+        digest.update(hashlib.sha256(dump_plan(_sorted(self.tokenizer.json)).encode("utf-8")).digest())
+        for name, tensor in sorted(self.table.tensors().items()):
+            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: int | None = None,
+        task: str | None = None,
+        overflow: Overflow = "cut",
+        normalize: bool = True,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        out: Array | None = None,
+        progress: bool = False,
+        errors: Errors = "strict",
+    ) -> Array:
+        """Embed texts: n texts -> (n, dim), one `str` -> (dim,), no texts -> (0, dim).
+
+        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before each text.
+        overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
+        "error", or "split" it and average the parts. normalize: rows of unit length (a text without a known token is a
+        row of zeros); False gives the mean of the token rows. dtype: "float32" and "float16"; "int8", each row scaled
+        to its largest value, to compare by cosine; "binary", the signs, packed: (n, ceil(dim / 8)) uint8.
+        threads: workers over the texts, default 1 (tokenizing
+        holds Python's lock or is threaded already, so more gain little). out: an array of the right shape and dtype to fill.
+        progress: a bar on stderr. errors: "strict" or "replace", for lone surrogates.
+
+        Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
+        """
+        listed, single = check_texts(texts, errors)
+        dim = self._tier(dim)
+        prompt = self._prompt(task)
+        if prompt:
+            listed = [prompt + text for text in listed]
+        _one_of("overflow", overflow, ("cut", "error", "split"))
+        shape, kind = (len(listed), output_width(dim, dtype, normalize)), np.uint8 if dtype == "binary" else np.dtype(dtype)
+        vectors = _output(out, shape[1:] if single else shape, np.dtype(kind)).reshape(shape)
+
+        def work(span: tuple[int, int]) -> int:
+            tokens, cut = self._tokenize(listed[span[0] : span[1]], overflow, span[0])
+            vectors[span[0] : span[1]] = finish(self._pool(tokens)[:, :dim], normalize, dtype)
+            return cut
+
+        cut = sum(_over_units(work, _units(listed), threads, progress))
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(listed)} texts had more than {self.max_tokens} tokens and were cut; "
+                'pass overflow="split" to use all of them.',
+                CutWarning,
+                stacklevel=2,
+            )
+        return vectors[0] if single else vectors
+
+    def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
+        """`encode` with the model's prompt for queries, if it has one."""
+        return self.encode(texts, task="query" if "query" in self.tasks else None, **options)
+
+    def encode_document(
+        self, texts: str | Iterable[str], *, titles: Sequence[str] | None = None, **options: Unpack[Options]
+    ) -> Array:
+        """`encode` with the model's prompt for documents, if it has one; a title goes before its text."""
+        if titles is not None:
+            if isinstance(texts, str):
+                raise InputTypeError("texts is one str and titles a list;", "lists of one length were expected.", "Wrap the text.")
+            texts = list(texts)
+            if isinstance(titles, str) or len(titles) != len(texts):
+                raise InputError(f"{len(titles)} titles came with {len(texts)} texts;", "one each was expected.", "Pad with ''.")
+            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+        return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
+
+    def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
+        """Cosines of every query with every document: (n, dim) and (m, dim), of any dtype `encode` gives -> (n, m) float32."""
+        return cosine_matrix(queries, documents)
+
+    def count_tokens(self, texts: str | Iterable[str]) -> int | npt.NDArray[np.int64]:
+        """Tokens of each text, unknown ones included: (n,) int64, or an int for one `str`."""
+        listed, single = check_texts(texts)
+        lengths = self.tokenizer.encode(listed).lengths
+        return int(lengths[0]) if single else lengths
+
+    def save(self, path: str | Path, layout: Layout | None = None) -> None:
+        """Write the model: one `.nest` file, or a folder in another library's layout, atomically.
+
+        layout: "nest" (the default where the path ends in .nest), "model2vec" or "sentence-transformers". Their rows are
+        written as float32, with what they cannot hold folded in; centroids stay centroids in model2vec's.
+        """
+        path = Path(path)
+        layout = layout or ("nest" if path.suffix == ".nest" else None)
+        _one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
+        if layout == "nest":
+            write_nest(path, self.parts(), self.encode(self.document.canaries, overflow="split"), self.fingerprint)
+        elif layout == "model2vec":
+            write_model2vec(path, self.parts(), *self._for_model2vec())
+        else:
+            write_sentence_transformers(path, self.parts(), self._folded())
+
+    def parts(self) -> Parts:
+        """What the model consists of, ready to be written or changed."""
+        return Parts(self.document, self.table.tensors(), self.tokenizer.json, self.counts)
+
+    def with_table(self, table: Table, **changes: Any) -> "StaticModel":
+        """The same model with another table, and changes to its document."""
+        tiers = tuple(tier for tier in self.dims if tier < table.dim)
+        described = {"scheme": table.rows.scheme, "dim": table.dim, "dims": (table.dim, *tiers), "scores": {}, **changes}
+        return StaticModel(replace(self.parts(), document=replace(self.document, **described), tensors=table.tensors()))
+
+    def verify(self) -> list[Check]:
+        """Embed the canary texts again and compare with the stored vectors. Raises ModelFileError for another fingerprint."""
+        vectors, stated = self._stored
+        if vectors is None or stated is None:
+            return []
+        if stated != self.fingerprint:
+            raise ModelFileError(
+                f"Model {self.name} states fingerprint {stated}, its content has {self.fingerprint}.",
+                "The same were expected.",
+                DAMAGED,
+            )
+        mine = self.encode(self.document.canaries, overflow="split")
+        cosines = np.einsum("ij,ij->i", mine, vectors, dtype=np.float64)
+        gaps = np.abs(mine - vectors).max(axis=1, initial=0)
+        return [Check(*row) for row in zip(self.document.canaries, cosines.tolist(), gaps.tolist(), strict=True)]
+
+    def _tier(self, dim: int | None) -> int:
+        if dim is None:
+            return self.dim
+        if dim not in self.dims:
+            tiers = ", ".join(map(str, self.dims))
+            raise InputError(f"dim={dim!r} is not a tier of {self.name}.", f"It offers {tiers}.", "Choose one of them.")
+        return dim
+
+    def _prompt(self, task: str | None) -> str:
+        if task is not None and task not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise InputError(f"task={task!r} is not a task of {self.name}.", f"It has {known}.", "Leave task out or choose one.")
+        return self.document.prompts[task] if task else ""
+
+    def _tokenize(self, texts: Sequence[str], overflow: Overflow, first: int) -> tuple[Tokens, int]:
+        """Tokens of the texts within the limit, dropped ones left out, and how many texts were cut."""
+        tokens = self.tokenizer.encode(texts)
+        kept, cut = np.ones(len(tokens.ids), np.bool_), 0
+        long = np.flatnonzero(tokens.lengths > self.max_tokens) if self.max_tokens is not None else ()
+        if len(long) and overflow == "error":
+            raise InputError(
+                f"texts[{first + long[0]}] has {tokens.lengths[long[0]]} tokens.",
+                f"{self.name} takes at most {self.max_tokens}.",
+                'Shorten it, or pass overflow="split" or "cut".',
+            )
+        if len(long) and overflow == "cut":
+            place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
+            kept, cut = place < self.max_tokens, len(long)
+        kept &= ~self._dropped[tokens.ids]
+        upto = np.concatenate([[0], np.cumsum(kept)])
+        return Tokens(tokens.ids[kept], upto[tokens.offsets]), cut
+
+    def _pool(self, tokens: Tokens) -> Floats:
+        """Mean row of each text, zeros where there is no token: (n, dim) float32."""
+        sums = _sum_segments(self.table.gather, tokens.ids, tokens.offsets, self.dim)
+        means: Floats = sums / np.maximum(tokens.lengths, 1).astype(np.float32)[:, None]
+        return means
+
+    def _folded(self) -> Floats:
+        """One float32 row a token id, weights folded in and dropped tokens zero."""
+        rows = self.table.expanded()[: self.tokenizer.size]
+        rows[self._dropped[: self.tokenizer.size]] = 0
+        return rows
+
+    def _for_model2vec(self) -> tuple[Array, dict[str, Array]]:
+        rows = self.table.rows
+        if not isinstance(rows, CentroidRows) or set(self.document.drop) - {self.tokenizer.unknown}:
+            return self._folded(), {}
+        weights = np.ones(self.table.size, np.float32) if self.table.factors is None else self.table.factors
+        centroids = rows.centroids.gather(np.arange(rows.centroids.size))
+        size = self.tokenizer.size
+        return centroids, {"weights": weights[:size], "mapping": rows.mapping[:size].astype(np.int32)}
+
+
+def _sum_segments(gather: Any, ids: npt.NDArray[Any], offsets: npt.NDArray[np.int64], dim: int) -> Floats:
+    """Sum of the rows of each segment, in order, in blocks of BLOCK counted from the segment's start: (n, dim) float32."""
+    lengths = np.diff(offsets)
+    if lengths.max(initial=0) <= BLOCK:
+        return _sum_short(gather, ids, offsets[:-1], lengths, dim)
+    blocks = -(-lengths // BLOCK)
+    first = np.cumsum(blocks) - blocks
+    within = np.arange(blocks.sum()) - np.repeat(first, blocks)
+    starts = np.repeat(offsets[:-1], blocks) + within * BLOCK
+    ends = np.minimum(starts + BLOCK, np.repeat(offsets[1:], blocks))
+    partial = _sum_short(gather, ids, starts, ends - starts, dim)
+    upto = np.concatenate([first, [blocks.sum()]])
+    return _sum_segments(lambda places: partial[places], np.arange(len(partial)), upto, dim)
+
+
+def _sum_short(gather: Any, ids: npt.NDArray[Any], starts: npt.NDArray[Any], lengths: npt.NDArray[Any], dim: int) -> Floats:
+    """Add the first rows of all segments, then the second rows, and so on; longest segments first, so that those
+    still going are a prefix."""
+    order = np.argsort(-lengths, kind="stable")
+    starts, falling = starts[order], -lengths[order]
+    sums = np.zeros((len(starts), dim), np.float32)
+    for place in range(int(lengths.max(initial=0))):
+        going = np.searchsorted(falling, -place, side="left")
+        sums[:going] += gather(ids[starts[:going] + place])
+    back = np.empty_like(sums)
+    back[order] = sums
+    return back
+
+
+def _units(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Spans of at most UNIT_TEXTS texts and about UNIT_CHARACTERS characters."""
+    spans, start, held = [], 0, 0
+    for index, text in enumerate(texts):
+        held += len(text)
+        if index + 1 - start == UNIT_TEXTS or held >= UNIT_CHARACTERS:
+            spans.append((start, index + 1))
+            start, held = index + 1, 0
+    return spans if start == len(texts) else [*spans, (start, len(texts))]
+
+
+def _over_units(work: Any, spans: Sequence[tuple[int, int]], threads: int | None, progress: bool) -> list[int]:
+    if threads is not None and threads < 1:
+        raise InputError(f"threads={threads} was given;", "at least 1 was expected.", "Leave it out.")
+    workers = min(threads or 1, len(spans))
+    with tqdm(total=len(spans), desc="embed", unit="unit", disable=not progress, delay=1) as bar:
+        if workers <= 1:
+            return [_then(bar, work(span)) for span in spans]
+        with ThreadPoolExecutor(workers) as pool:
+            return [_then(bar, done) for done in pool.map(work, spans)]
+
+
+def _then(bar: Any, result: int) -> int:
+    bar.update()
+    return result
+
+
+def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise InputError(
+            f"out has shape {out.shape} and dtype {out.dtype}.",
+            f"A writeable, contiguous array of shape {shape} and dtype {dtype} was expected.",
+            "Allocate it so, or leave it out.",
+        )
+    return out
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{name}={value!r} was given;", f"known are {', '.join(known)}.", "Choose one of them.")
+
+
+def _sorted(value: Any) -> Any:
+    """The same JSON value with the keys of its objects in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(entry) for entry in value] if isinstance(value, list) else value

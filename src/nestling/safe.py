@@ -1,0 +1,173 @@
+"""Bytes on disk, safely: atomic writes, bounded JSON, checked safetensors.
+
+Nothing here trusts a file. Sizes are capped before anything is allocated, a safetensors header is read twice
+(once here, for the caps, once by the safetensors library, for its own audit), and a write either happens whole
+or leaves the old file as it was.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+from safetensors.numpy import save as to_safetensors
+
+from nestling.errors import ModelFileError
+
+MAX_JSON_BYTES = 100_000_000
+MAX_HEADER_BYTES = 10_000_000
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
+              "U8": 1}  # fmt: skip
+
+Array = npt.NDArray[Any]
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it replaces `path`, otherwise it is removed.
+
+    The file and its folder are synced, so that after a crash `path` holds the old bytes or the new, never a part.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
+    """Parse a JSON file of at most `most` bytes, refusing repeated keys, bad UTF-8 and bottomless nesting."""
+    return parse_json(read_bytes(path, most), str(path))
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes."""
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise ModelFileError(f"{path} has {size:,} bytes;", f"at most {most:,} are read.", "Check the file.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror or error}.", "A readable file was expected.", "Check the path."
+        ) from error
+
+
+def parse_json(raw: bytes, name: str) -> Any:
+    """JSON from bytes; `name` says in an error where they came from."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{name} is not valid JSON: {error}.", "UTF-8 JSON without repeated keys was expected.", DAMAGED
+        ) from error
+
+
+DAMAGED = "The file is damaged or hostile: get it again from where it came."
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    whole = dict(pairs)
+    if len(whole) != len(pairs):
+        raise ValueError("a key is repeated")
+    return whole
+
+
+def write_tensors(path: Path | str, tensors: dict[str, Array], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; the same tensors and metadata give the same bytes."""
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(to_safetensors(contiguous, metadata))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: name -> {dtype, shape, data_offsets}, and `__metadata__`.
+
+    Refuses, before anything is allocated, a header that is too long, tensors that overlap, leave holes or end
+    elsewhere than the file, shapes that disagree with their bytes, and unknown dtypes.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                raise _damaged(path, f"a header of {length:,} bytes in a file of {size:,}")
+            header = parse_json(file.read(length), f"the header of {path}")
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror or error}.", "A safetensors file was expected.", "Check the path."
+        ) from error
+    _check_header(path, header, size - 8 - length)
+    return dict(header)
+
+
+def _check_header(path: Path, header: Any, body: int) -> None:
+    if not isinstance(header, dict):
+        raise _damaged(path, "a header that is no JSON object")
+    spans = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        shape, offsets = _shape_and_offsets(path, name, entry)
+        count = 1
+        for side in shape:
+            count *= side
+        if count * ITEM_BYTES[entry["dtype"]] != offsets[1] - offsets[0]:
+            raise _damaged(path, f"tensor {name!r} whose shape {shape} disagrees with its bytes")
+        spans.append(offsets)
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise _damaged(path, "tensors that overlap or leave holes")
+        end = stop
+    if end != body:
+        raise _damaged(path, f"tensors of {end:,} bytes in a body of {body:,}")
+
+
+def _shape_and_offsets(path: Path, name: str, entry: Any) -> tuple[list[int], tuple[int, int]]:
+    def whole_numbers(value: Any) -> bool:
+        return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**48 for v in value)
+
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _damaged(path, f"tensor {name!r} without dtype, shape and data_offsets")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not (whole_numbers(shape) and whole_numbers(offsets) and len(offsets) == 2 and len(shape) <= 4):
+        raise _damaged(path, f"tensor {name!r} with a bad shape or data_offsets")
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in ITEM_BYTES:
+        known = ", ".join(ITEM_BYTES)
+        raise ModelFileError(f"{path}: tensor {name!r} has dtype {entry['dtype']!r};", f"read are {known}.", "Convert it.")
+    return shape, (offsets[0], offsets[1])
+
+
+def _damaged(path: Path, what: str) -> ModelFileError:
+    return ModelFileError(f"{path} has {what}.", "A well-formed safetensors file was expected.", DAMAGED)
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Every tensor of a safetensors file whose header `read_header` accepts."""
+    header = read_header(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in sorted(header) if name != "__metadata__"}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ModelFileError(f"{path}: {error}.", "A well-formed safetensors file was expected.", DAMAGED) from error

@@ -1,0 +1,24 @@
+"""The text of a PDF, a form feed between its pages, through pypdf."""
+
+import logging
+from pathlib import Path
+
+
+def pdf_text(path: Path) -> str:
+    """The pages of a PDF, joined by form feeds. Raises ValueError with the reason where that cannot be done."""
+    try:
+        import pypdf
+    except ImportError as error:
+        raise ValueError("reading PDF needs the package pypdf: pip install 'nestling[pdf]'") from error
+    logging.getLogger("pypdf").addHandler(_SILENT)
+    try:
+        return "\f".join(page.extract_text().replace("\f", " ") for page in pypdf.PdfReader(path).pages)
+    except (pypdf.errors.PyPdfError, *_DAMAGE) as error:
+        raise ValueError(f"this PDF cannot be read: {str(error) or type(error).__name__}") from error
+
+
+_SILENT = logging.NullHandler()  # pypdf logs every oddity of a file, on stderr if nobody listens.
+_DAMAGE = (  # What pypdf lets through when a file is damaged.
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, OSError, RecursionError,
+    TypeError, ValueError,
+)  # fmt: skip

@@ -1,0 +1,81 @@
+"""Tables as text: each record of a CSV, TSV or JSON Lines file is a section, with the line that it begins on.
+
+Cells are joined by the paragraph separator U+2029, which counts as no line.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from nestling.errors import InputError
+from nestling.search.outline import Section
+
+BREAK = "\u2029"
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def delimited(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
+    """The rows below the header of a CSV or TSV file; of each, the named columns or all that hold words."""
+    header, *rows = _records(text) or [(1, [])]
+    if columns is None:
+        wanted = sorted({number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)})
+    else:
+        _check(columns, header[1], place)
+        wanted = [header[1].index(column) for column in columns]
+    for line, row in rows:
+        yield Section(BREAK.join(row[number] for number in wanted if number < len(row)), line)
+
+
+def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
+    """The records of a JSON Lines file; of each, the strings in the named fields or in all. A line that is not JSON
+    is taken as it stands."""
+    records = [(number, _value(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if columns is not None and records:
+        names = {name: None for _, record in records if isinstance(record, dict) for name in record}
+        _check(columns, list(names), place)
+    for line, record in records:
+        if columns is not None and isinstance(record, dict):
+            record = [record.get(column) for column in columns]
+        yield Section(BREAK.join(_strings(record)).replace("\n", BREAK), line)
+
+
+def _records(text: str) -> list[tuple[int, list[str]]]:
+    """Each record with its first line. The delimiter is the one of , ; and tab that the first line has most of."""
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    records, line = [], 1
+    for row in reader:
+        if row:
+            records.append((line, row))
+        line = reader.line_num + 1
+    return records
+
+
+def _value(line: str) -> object:
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    return value
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every string in a JSON value, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        inside: Iterable[object] = value.values() if isinstance(value, dict) else value
+        for each in inside:
+            yield from _strings(each)
+
+
+def _check(columns: Sequence[str], there: Sequence[str], place: str) -> None:
+    for column in columns:
+        if column not in there:
+            raise InputError(
+                f"The column {column!r} is not in {place}.",
+                f"Its columns are: {', '.join(there)}.",
+                "Name one of them, or leave columns out to search all that hold words.",
+            )

@@ -1,0 +1,167 @@
+"""A tokenizer packed for a .nest file: 710 KB of tokenizer.json become about 55 KB.
+
+The pieces, sorted by their UTF-8 bytes, are front-coded (how many bytes are shared with the piece before, and the
+rest) and compressed; what else tokenizer.json says goes along as compressed JSON. Unpacking gives the same plan.
+"""
+
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import ModelFileError
+from nestling.text.plan import dump_plan, merge_pairs
+
+Array = npt.NDArray[Any]
+MOST_UNPACKED = 400_000_000
+
+
+def pack_tokenizer(plan: dict[str, Any], name: str) -> dict[str, Array]:
+    """tokenizer.json, parsed and checked -> tensors `vocabulary`, `plan` and, where needed, `order`, `scores`, `merges`.
+
+    vocabulary, plan: (bytes,) uint8, zlib streams. order: (n,) uint16 or uint32, the id of each sorted piece, left
+    out when ids are in sorted order. scores: (n,) float64 or float32 by id (Unigram). merges: (m, 2) ids (BPE).
+    """
+    model = dict(plan["model"])
+    if model["type"] == "Unigram":
+        pieces, ids = [piece for piece, _ in model["vocab"]], list(range(len(model["vocab"])))
+    else:
+        pieces, ids = list(model["vocab"]), list(model["vocab"].values())
+    encoded = [piece.encode("utf-8") for piece in pieces]
+    by_bytes = sorted(range(len(pieces)), key=lambda k: (encoded[k], ids[k]))
+    order = _smallest([ids[k] for k in by_bytes])
+    tensors = {"vocabulary": _compress(_front_code([encoded[k] for k in by_bytes]))}
+    if not np.array_equal(order, np.arange(len(order))):
+        tensors["order"] = order
+    if model["type"] == "Unigram":
+        tensors["scores"] = _scores([score for _, score in model["vocab"]])
+    if model["type"] == "BPE":
+        vocabulary = model["vocab"]
+        pairs = [[vocabulary[left], vocabulary[right]] for left, right in merge_pairs(model, name)]
+        tensors["merges"] = _smallest(pairs).reshape(-1, 2)
+        del model["merges"]
+    del model["vocab"]
+    tensors["plan"] = _compress(dump_plan({**plan, "model": model}).encode("utf-8"))
+    return tensors
+
+
+def unpack_tokenizer(tensors: dict[str, Array], name: str) -> dict[str, Any]:
+    """Undo `pack_tokenizer`. Raises ModelFileError where the tensors do not make a tokenizer."""
+    try:
+        return _unpack(tensors, name)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, zlib.error, RecursionError) as error:
+        raise ModelFileError(
+            f"The packed tokenizer of {name} cannot be unpacked: {type(error).__name__}: {error}.",
+            "Tensors as docs/format.md describes them were expected.",
+            "The file is damaged or hostile: get it again from where it came.",
+        ) from error
+
+
+def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
+    plan = json.loads(_expand(tensors["plan"]))
+    model = plan["model"]
+    pieces = [piece.decode("utf-8") for piece in _front_decode(_expand(tensors["vocabulary"]))]
+    order = tensors["order"].tolist() if "order" in tensors else list(range(len(pieces)))
+    if len(order) != len(pieces):
+        raise ValueError(f"{len(order)} ids for {len(pieces)} pieces")
+    by_id = sorted(zip(order, pieces, strict=True))
+    if model["type"] == "Unigram":
+        model["vocab"] = [[piece, score] for (_, piece), score in zip(by_id, tensors["scores"].tolist(), strict=True)]
+        return dict(plan)
+    model["vocab"] = {piece: index for index, piece in by_id}
+    if len(model["vocab"]) != len(pieces):
+        raise ValueError("a piece is repeated")
+    if model["type"] == "BPE":
+        named = dict(by_id)
+        model["merges"] = [[named[left], named[right]] for left, right in tensors["merges"].tolist()]
+    return dict(plan)
+
+
+def _front_code(pieces: list[bytes]) -> bytes:
+    """Three runs: how many bytes each piece shares with the one before, how many follow, and these. Numbers as LEB128."""
+    shared, before = [], b""
+    for piece in pieces:
+        shared.append(_shared(before, piece))
+        before = piece
+    rests = [piece[count:] for piece, count in zip(pieces, shared, strict=True)]
+    return _leb128([len(pieces), *shared, *map(len, rests)]) + b"".join(rests)
+
+
+def _shared(left: bytes, right: bytes) -> int:
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _front_decode(raw: bytes) -> list[bytes]:
+    (total,), place = _read_leb128(raw, 0, 1)
+    if total > len(raw):
+        raise ValueError(f"{total} pieces in {len(raw)} bytes")
+    shared, place = _read_leb128(raw, place, total)
+    rests, place = _read_leb128(raw, place, total)
+    if place + sum(rests) != len(raw):
+        raise ValueError("the pieces do not end with the bytes")
+    pieces, before = [], b""
+    for common, rest in zip(shared, rests, strict=True):
+        if common > len(before):
+            raise ValueError("a piece shares more bytes than there are")
+        before = before[:common] + raw[place : place + rest]
+        place += rest
+        pieces.append(before)
+    return pieces
+
+
+def _leb128(numbers: list[int]) -> bytes:
+    raw = bytearray()
+    for number in numbers:
+        while number > 127:
+            raw.append(number & 127 | 128)
+            number >>= 7
+        raw.append(number)
+    return bytes(raw)
+
+
+def _read_leb128(raw: bytes, place: int, count: int) -> tuple[list[int], int]:
+    numbers = []
+    for _ in range(count):
+        number = shift = 0
+        while True:
+            byte = raw[place]
+            place += 1
+            number |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+            if shift > 28:
+                raise ValueError("a number is too long")
+        numbers.append(number)
+    return numbers, place
+
+
+def _compress(raw: bytes) -> Array:
+    return np.frombuffer(zlib.compress(raw, 9), np.uint8)
+
+
+def _expand(packed: Array) -> bytes:
+    """Decompress at most MOST_UNPACKED bytes, so that a small file cannot fill the memory."""
+    stream = zlib.decompressobj()
+    raw = stream.decompress(packed.astype(np.uint8, casting="equiv").tobytes(), MOST_UNPACKED)
+    if not stream.eof:
+        raise ValueError(f"a compressed tensor is cut short or holds over {MOST_UNPACKED:,} bytes")
+    return raw
+
+
+def _smallest(numbers: list[Any]) -> Array:
+    wide = np.asarray(numbers, np.uint32)
+    return wide.astype(np.uint16) if wide.size == 0 or wide.max() < 2**16 else wide
+
+
+def _scores(scores: list[float]) -> Array:
+    wide = np.asarray(scores, np.float64)
+    narrow = wide.astype(np.float32)
+    return narrow if np.array_equal(narrow.astype(np.float64), wide) else wide

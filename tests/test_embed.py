@@ -1,0 +1,224 @@
+"""Embedding files: the right rows, the same bytes after a break, the old target until a new one is whole."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nestling.embed import Dtype, EmbedReport, embed_file
+from nestling.errors import InputError, MissingExtraError
+
+TEXTS = [f"text {i}\nélan 👋" for i in range(2000)]
+
+
+class HashModel:
+    """A model without a table: the vector of a text is the first `dim` bytes of its SHA-256, as int8.
+
+    float32 and float16 are these bytes / 128, exactly; binary has a bit for each that is positive. After
+    `calls` calls with texts the process ends, as if it were killed.
+    """
+
+    def __init__(self, fingerprint: str = "hash-1", calls: int | None = None) -> None:
+        self.fingerprint, self.calls = fingerprint, calls
+
+    def encode(
+        self,
+        texts: list[str],
+        /,
+        *,
+        dim: int | None = None,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+    ) -> npt.NDArray[Any]:
+        if texts and self.calls is not None:
+            if self.calls == 0:
+                os._exit(9)
+            self.calls -= 1
+        raw = b"".join(hashlib.sha256(text.encode()).digest()[: dim or 8] for text in texts)
+        rows = np.frombuffer(raw, np.int8).reshape(-1, dim or 8)
+        if dtype == "binary":
+            return np.packbits(rows > 0, axis=1)
+        return rows if dtype == "int8" else (rows / np.float32(128)).astype(dtype)
+
+
+def write_source(path: Path, texts: list[str] = TEXTS) -> Path:
+    path.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)))
+    return path
+
+
+def in_a_child(code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run code that can use everything in this module; its arguments are `source, target`."""
+    setup = "import sys; from pathlib import Path; from test_embed import *; source, target = sys.argv[1:]\n"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.run(
+        [sys.executable, "-c", setup + code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def vectors_in(path: Path) -> npt.NDArray[Any]:
+    if path.suffix == ".npy":
+        return np.load(path)
+    column = pq.read_table(path)["embedding"].combine_chunks()
+    return column.values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
+def test_row_i_is_text_i(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / f"a{suffix}"
+    report = embed_file(HashModel(), source, target, dim=12, dtype=dtype, rows_per_part=300)
+    expected = HashModel().encode(TEXTS, dim=12, dtype=dtype)
+    assert vectors_in(target).dtype == expected.dtype
+    assert np.array_equal(vectors_in(target), expected)
+    assert report == EmbedReport(rows=2000, parts_made=7, parts_found=0, seconds=report.seconds)
+    assert sorted(tmp_path.iterdir()) == sorted([source, target])
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.text(), max_size=7), rows=st.integers(1, 4))
+def test_any_texts_in_any_parts(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], rows: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    source = write_source(folder / "any.jsonl", texts)
+    embed_file(HashModel(), source, folder / "any.npy", rows_per_part=rows)
+    embed_file(HashModel(), source, folder / "any.parquet", rows_per_part=rows)
+    saved = io.BytesIO()
+    np.save(saved, HashModel().encode(texts))
+    assert (folder / "any.npy").read_bytes() == saved.getvalue()
+    assert pq.read_table(folder / "any.parquet")["text"].to_pylist() == texts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "binary"])
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_no_texts_give_no_rows_of_the_right_width(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
+    (tmp_path / "a.txt").touch()
+    report = embed_file(HashModel(), tmp_path / "a.txt", tmp_path / f"a{suffix}", dim=9, dtype=dtype)
+    if suffix == ".npy":
+        assert np.load(tmp_path / "a.npy").shape == (0, 9 if dtype == "float32" else 2)
+    else:
+        kind = pq.read_schema(tmp_path / "a.parquet").field("embedding").type
+        assert kind.list_size == (9 if dtype == "float32" else 2)
+    assert (report.rows, report.parts_made, report.parts_found) == (0, 0, 0)
+
+
+def test_parquet_says_what_made_it_and_keeps_the_text_only(tmp_path: Path) -> None:
+    embed_file(
+        HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet", dim=12, dtype="binary"
+    )
+    schema = pq.read_schema(tmp_path / "a.parquet")
+    assert schema.names == ["text", "embedding"]
+    assert json.loads(schema.metadata[b"nestling"]) == {"model": "hash-1", "dim": 12, "dtype": "binary"}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    source, target, whole = (
+        write_source(tmp_path / "a.jsonl"),
+        tmp_path / f"a{suffix}",
+        tmp_path / f"b{suffix}",
+    )
+    target.write_text("old")
+    killed = in_a_child("embed_file(HashModel(calls=2), source, target, rows_per_part=500)", source, target)
+    assert killed.returncode == 9, killed.stderr
+    assert target.read_text() == "old"
+    report = embed_file(HashModel(), source, target, rows_per_part=500)
+    assert (report.parts_found, report.parts_made) == (2, 2)
+    embed_file(HashModel(), source, whole, rows_per_part=500)
+    assert target.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([source, target, whole])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_a_full_disk_leaves_the_old_target_and_the_parts(tmp_path: Path, suffix: str) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / f"a{suffix}"
+    target.write_text("old")
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, 32_000))\n"
+    full = in_a_child(code + "embed_file(HashModel(), source, target, rows_per_part=500)", source, target)
+    assert full.returncode == 1
+    assert "OSError" in full.stderr.splitlines()[-1]
+    assert target.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == sorted([source, target, tmp_path / f"a{suffix}.parts"])
+    report = embed_file(HashModel(), source, target, rows_per_part=500)
+    assert (report.parts_found, report.parts_made) == (4, 0)
+    assert np.array_equal(vectors_in(target), HashModel().encode(TEXTS))
+
+
+def test_parts_of_another_job_are_refused(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy"
+    in_a_child("embed_file(HashModel(calls=2), source, target, rows_per_part=500)", source, target)
+    with pytest.raises(InputError) as caught:
+        embed_file(HashModel("hash-2"), source, target, rows_per_part=500)
+    assert str(caught.value) == (
+        f'{target}.parts holds parts of another job: "model": "hash-1". This one is: "model": "hash-2". '
+        "Delete the folder to start again, or choose another target."
+    )
+    write_source(source, [*TEXTS, "one more"])
+    with pytest.raises(InputError, match='holds parts of another job: "sha256": '):
+        embed_file(HashModel(), source, target, rows_per_part=500)
+    assert not target.exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.npy.parts").mkdir()
+    (tmp_path / "a.npy.parts" / "00000000.npy").touch()
+    with pytest.raises(InputError, match=r"holds parts of another job: unknown\."):
+        embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy")
+
+
+def test_a_mistake_in_the_arguments_leaves_nothing(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match=r"has no 'body'\. It has 'id', 'text'\."):
+        embed_file(HashModel(), source, tmp_path / "a.npy", column="body")
+    with pytest.raises(
+        InputError, match=r"has the unknown suffix '\.csv'\. Vectors are written to \.npy or \.parquet\."
+    ):
+        embed_file(HashModel(), source, tmp_path / "a.csv")
+    with pytest.raises(InputError, match="is both source and target"):
+        embed_file(HashModel(), tmp_path / "a.parquet", tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "a.jsonl")
+
+    class Appender(HashModel):
+        def encode(self, texts: list[str], /, **options: Any) -> npt.NDArray[Any]:
+            if texts:
+                with source.open("a") as file:
+                    file.write('"late"\n')
+            return super().encode(texts, **options)
+
+    with pytest.raises(InputError, match=r"a\.jsonl was written to while it was read\."):
+        embed_file(Appender(), source, tmp_path / "a.npy")
+    assert not (tmp_path / "a.npy").exists()
+
+
+def test_without_pyarrow_the_extra_is_named_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestling\[parquet\]'"):
+        embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet.parts").exists()
+
+
+def test_pyarrow_waits_until_it_is_needed() -> None:
+    code = "import sys, nestling.embed; assert 'pyarrow' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
