@@ -2,14 +2,19 @@
 
 >>> import nestling
 >>> model = nestling.load("nano")
->>> vectors = model.encode(["a cat sat on the mat", "the kitten rests on a rug"])
->>> vectors.shape
-(2, 128)
+>>> model.encode(["a cat sat on the mat", "the kitten rests on a rug"]).shape[0]
+2
+
+Names are looked up when first used, so that `import nestling` costs next to nothing.
 """
 
-from nestling.errors import InputError, InputTypeError, MissingExtraError, ModelFileError, NestlingError
-from nestling.model.load import load, shipped
-from nestling.model.static import CutWarning, StaticModel
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nestling.errors import InputError, InputTypeError, MissingExtraError, ModelFileError, NestlingError
+    from nestling.model.load import load, shipped
+    from nestling.model.static import CutWarning, StaticModel
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,3 +28,15 @@ __all__ = [
     "load",
     "shipped",
 ]
+
+_HOMES = {"load": "model.load", "shipped": "model.load", "StaticModel": "model.static", "CutWarning": "model.static"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'nestling' has no attribute {name!r}")
+    return getattr(import_module(f"nestling.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

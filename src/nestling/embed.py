@@ -175,9 +175,7 @@ def _write_npy(path: Path, arrays: Iterable[Array], rows: int, empty: Array) -> 
             file.write(np.ascontiguousarray(array).data)
 
 
-def _write_parquet(
-    path: Path, arrays: Iterable[Array], batches: Iterable[list[str]], empty: Array, about: str
-) -> None:
+def _write_parquet(path: Path, arrays: Iterable[Array], batches: Iterable[list[str]], empty: Array, about: str) -> None:
     """Write texts and their vectors, a row group a part."""
     arrow, parquet = parquet_packages(f"Writing {path}")
     vector = arrow.list_(arrow.from_numpy_dtype(empty.dtype), empty.shape[1])
@@ -196,9 +194,7 @@ def _check_target(source: Path, target: Path) -> None:
             "Rename the target.",
         )
     if target.resolve() == source.resolve():
-        raise InputError(
-            f"{target} is both source and target.", "Two files were expected.", "Choose another target."
-        )
+        raise InputError(f"{target} is both source and target.", "Two files were expected.", "Choose another target.")
     if target.suffix == ".parquet":
         parquet_packages(f"Writing {target}")
 

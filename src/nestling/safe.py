@@ -40,7 +40,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -155,7 +155,9 @@ def _shape_and_offsets(path: Path, name: str, entry: Any) -> tuple[list[int], tu
         raise _damaged(path, f"tensor {name!r} with a bad shape or data_offsets")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in ITEM_BYTES:
         known = ", ".join(ITEM_BYTES)
-        raise ModelFileError(f"{path}: tensor {name!r} has dtype {entry['dtype']!r};", f"read are {known}.", "Convert it.")
+        raise ModelFileError(
+            f"{path}: tensor {name!r} has dtype {entry['dtype']!r};", f"read are {known}.", "Convert it."
+        )
     return shape, (offsets[0], offsets[1])
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError
+from nestling.files.card import card
 from nestling.files.parts import MAX_DIM, Document, Parts, check_numbers
 from nestling.safe import DAMAGED, MAX_JSON_BYTES, atomic_write, read_bytes, read_json, read_tensors, write_tensors
 from nestling.text.plan import check_plan, dump_plan
@@ -50,7 +51,9 @@ def read_folder(folder: Path) -> Parts:
         )
         check_numbers(document)
     except (ValueError, TypeError) as error:
-        raise ModelFileError(f"{folder}: {error}.", "A model2vec or StaticEmbedding folder was expected.", DAMAGED) from error
+        raise ModelFileError(
+            f"{folder}: {error}.", "A model2vec or StaticEmbedding folder was expected.", DAMAGED
+        ) from error
     return Parts(document, table, plan)
 
 
@@ -66,7 +69,7 @@ def _unknown(folder: Path, why: str) -> ModelFileError:
     note = f" It holds {', '.join(unsafe)}, which nestling never runs or unpickles." if unsafe else ""
     return ModelFileError(
         f"{folder} {why}.{note}",
-        "A .nest file, a model2vec folder or a sentence-transformers StaticEmbedding folder (safetensors) was expected.",
+        "A .nest file, or a model2vec or StaticEmbedding folder with safetensors, was expected.",
         "Save the model with safetensors, or make a static one from it: nestling make --help",
     )
 
@@ -89,7 +92,7 @@ def _static_module(folder: Path) -> Path:
 
 
 def _table(tensors: Mapping[str, Array]) -> tuple[str, dict[str, Array]]:
-    """Their tensors -> our scheme and tensors. float64 becomes float32; one-scale int8, whose scale is not stored, gets scale 1."""
+    """Their tensors -> our scheme and tensors. float64 becomes float32; int8, whose one scale is not stored, gets 1."""
     rows = tensors.get("embeddings", tensors.get("embedding.weight"))
     if rows is None or rows.ndim != 2 or not 0 < rows.shape[1] <= MAX_DIM:
         raise ValueError(f"no 2-d tensor `embeddings` or `embedding.weight` among {', '.join(tensors) or 'none'}")
@@ -104,7 +107,9 @@ def _table(tensors: Mapping[str, Array]) -> tuple[str, dict[str, Array]]:
     if "mapping" not in tensors:
         return "int8" if "scales" in table else "float", table
     mapping = tensors["mapping"]
-    if mapping.dtype.kind not in "iu" or (mapping.size and not 0 <= int(mapping.min()) <= int(mapping.max()) < len(rows)):
+    if mapping.dtype.kind not in "iu" or (
+        mapping.size and not 0 <= int(mapping.min()) <= int(mapping.max()) < len(rows)
+    ):
         raise ValueError(f"mapping does not point into the {len(rows)} rows")
     return "centroids", {**table, "mapping": mapping.astype(np.uint16 if len(rows) <= 2**16 else np.int32)}
 
@@ -135,7 +140,7 @@ def _stated_licence(readme: Path) -> str:
 
 
 def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Array]) -> None:
-    """Write model2vec's layout. rows: (n or k, dim) float32; extra: `weights` and `mapping` of a vocabulary-quantized model."""
+    """Write model2vec's layout. rows: (n or k, dim) float32; extra: `weights` and `mapping` where there are centroids."""
     document = parts.document
     config: dict[str, Any] = {
         "model_type": "model2vec",
@@ -179,7 +184,9 @@ def _write_folder(
 ) -> None:
     """Build the folder beside its place and rename it there whole."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already.", "A new or empty folder was expected.", "Delete it or choose another.")
+        raise InputError(
+            f"{folder} is there already.", "A new or empty folder was expected.", "Delete it or choose another."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -190,7 +197,7 @@ def _write_folder(
         for name, content in files.items():
             _write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         _write_text(building / tokenizer_in / "tokenizer.json", dump_plan(parts.plan))
-        _write_text(building / "README.md", _readme(parts.document))
+        _write_text(building / "README.md", card(parts.document))
         (building / "1_Normalize").mkdir()
         if folder.exists():
             folder.rmdir()
@@ -203,9 +210,3 @@ def _write_folder(
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _readme(document: Document) -> str:
-    made_from = [f"- {source.role}: {source.name} ({source.licence})" for source in document.lineage]
-    head = ["---", f"license: {document.licence.lower()}", "library_name: model2vec", "---", f"# {document.name}", ""]
-    return "\n".join([*head, document.description, "", "Made from:", *(made_from or ["- unknown"])]) + "\n"

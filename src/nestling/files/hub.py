@@ -35,7 +35,7 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         wanted = f"{hub_id}@{revision}" if revision else hub_id
         raise InputError(
-            f"{wanted} is neither a local path nor in the hub cache, and could not be downloaded ({type(error).__name__}).",
+            f"{wanted} is no local path, not in the hub cache, and was not downloaded ({type(error).__name__}).",
             "A path, a cached hub id, or access to the hub was expected.",
             "Check the name, go online without HF_HUB_OFFLINE, or copy the folder here and pass its path.",
         ) from error

@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 
 def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32], fingerprint: str) -> None:
-    """Write parts as one file, atomically. canaries: (texts, dim) float32, the vectors of the document's canary texts."""
+    """Write parts as one file, atomically. canaries: (texts, dim) float32, the vectors of the canary texts."""
     packed = pack_tokenizer(parts.plan, parts.document.name)
     tensors = {
         **parts.tensors,

@@ -76,8 +76,8 @@ def document_from_json(plain: Any) -> Document:
     for name, kind in (("scheme", str), ("name", str), ("description", str), ("licence", str), ("dim", int)):
         if name in plain and type(plain[name]) is not kind:
             raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
-    for name, kind in (("dims", int), ("drop", int), ("canaries", str), ("lineage", dict)):
-        _listed(plain, name, kind)
+    for name in ("dims", "drop", "canaries", "lineage"):
+        _listed(plain, name, {"canaries": str, "lineage": dict}.get(name, int))
         values[name] = tuple(values.get(name, ()))
     for name in ("max_tokens", "recipe"):
         expected = int if name == "max_tokens" else str

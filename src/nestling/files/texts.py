@@ -43,9 +43,7 @@ def read_texts(path: Path | str, *, column: str | None = None, batch: int = 8192
             "Rename or convert the file.",
         )
     if batch < 1:
-        raise InputError(
-            f"Texts cannot be read {batch} at a time.", "It takes one or more.", "Give a larger number."
-        )
+        raise InputError(f"Texts cannot be read {batch} at a time.", "It takes one or more.", "Give a larger number.")
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "A file of texts was expected.", "Check the path.")
     return _batches(reader(path, column), batch)
@@ -58,9 +56,7 @@ def _batches(texts: Iterator[str], batch: int) -> Iterator[list[str]]:
 
 def _read_lines(path: Path, column: str | None) -> Iterator[str]:
     if column is not None:
-        raise InputError(
-            f"{path} has no column {column!r}.", "A .txt file has no columns.", "Leave the column out."
-        )
+        raise InputError(f"{path} has no column {column!r}.", "A .txt file has no columns.", "Leave the column out.")
     return (line.removesuffix("\n").removesuffix("\r") for line in _lines(path))
 
 
@@ -85,9 +81,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
             yield place, json.loads(line)
         except (ValueError, RecursionError) as error:
             why = getattr(error, "msg", error)
-            raise InputError(
-                f"{place} is broken: {why}.", "JSON was expected.", "Repair the line."
-            ) from error
+            raise InputError(f"{place} is broken: {why}.", "JSON was expected.", "Repair the line.") from error
 
 
 def _json_text(place: str, record: Any, column: str | None) -> str:

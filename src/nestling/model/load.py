@@ -29,15 +29,15 @@ def load(
 ) -> StaticModel:
     """Load a model.
 
-    source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a hub
-    id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4" with a
+    source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a
+    hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4" with a
     scale a row, or widen it. revision: of a hub id.
 
     Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
     """
     model = _open(find_folder(shipped().get(str(source), source), revision=revision))
     if dim is not None and dim != model.dim:
-        model = model.with_table(model.table.cut(model._tier(dim)))
+        model = model.with_table(model.table.cut(model.check_dim(dim)))
     if dtype is not None:
         model = model.with_table(requantize(model.table, dtype))
     return model

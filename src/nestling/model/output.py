@@ -18,13 +18,18 @@ def output_width(dim: int, dtype: str, normalize: bool) -> int:
         raise InputError(f"dtype={dtype!r} was given;", f"known are {', '.join(DTYPES)}.", "Choose one of them.")
     if not normalize and dtype in ("int8", "binary"):
         raise InputError(
-            f"dtype={dtype!r} came with normalize=False;", "it keeps directions only.", "Use float32 or float16 for lengths."
+            f"dtype={dtype!r} came with normalize=False;",
+            "it keeps directions only.",
+            "Use float32 or float16 for lengths.",
         )
     return -(-dim // 8) if dtype == "binary" else dim
 
 
 def finish(means: Floats, normalize: bool, dtype: str) -> Array:
-    """Mean rows -> vectors. (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8. Zeros stay zeros."""
+    """Mean rows -> vectors: (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8.
+
+    Rows of zeros stay zeros.
+    """
     if dtype == "binary":
         return np.packbits(means > 0, axis=1)
     if dtype == "int8":

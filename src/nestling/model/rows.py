@@ -243,7 +243,7 @@ FORMS: dict[str, type[FloatRows | Int8Rows | Int4Rows | CentroidRows | ProductRo
 
 @dataclass(frozen=True)
 class Table:
-    """Rows times token weights. weights: (n,) float32, or (n,) uint8 codes into `levels`, (<= 256,) float32; or none."""
+    """Rows times token weights. weights: (n,) float32; or (n,) uint8, codes into `levels`, (<= 256,) float32; or none."""
 
     rows: Rows
     weights: Array | None = None
@@ -284,7 +284,7 @@ class Table:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], scheme: str, dim: int) -> "Table":
-        """Check and take the tensors of a table. Raises ValueError where they disagree with scheme, dim or one another."""
+        """Check and take the tensors of a table. Raises ValueError where they disagree with scheme, dim or each other."""
         if scheme not in FORMS:
             raise ValueError(f"scheme {scheme!r}, expected one of {', '.join(FORMS)}")
         rows: Rows = FORMS[scheme].from_tensors(tensors, dim)
@@ -306,7 +306,9 @@ def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], sha
     tensor = tensors[name]
     if tensor.dtype.str[1:] not in dtypes:
         raise ValueError(f"tensor {name!r} of dtype {tensor.dtype}, expected {' or '.join(dtypes)}")
-    if tensor.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, tensor.shape, strict=True)):
+    if tensor.ndim != len(shape) or any(
+        want not in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+    ):
         raise ValueError(f"tensor {name!r} of shape {tensor.shape}, expected {shape}")
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
         raise ValueError(f"tensor {name!r} with values that are not finite")

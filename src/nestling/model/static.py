@@ -7,7 +7,6 @@ This is the plain twin, in numpy. The rows of a text are added one by one, in th
 import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from nestling.errors import InputError, InputTypeError, ModelFileError
 from nestling.files.foreign import write_model2vec, write_sentence_transformers
 from nestling.files.nest import write_nest
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.output import cosine_matrix, finish, output_width
+from nestling.model.pool import over_units, sum_segments, units_of
 from nestling.model.rows import CentroidRows, Table
 from nestling.safe import DAMAGED
 from nestling.text.check import Errors, check_texts
@@ -33,10 +32,6 @@ Floats = npt.NDArray[np.float32]
 Overflow = Literal["cut", "error", "split"]
 Dtype = Literal["float32", "float16", "int8", "binary"]
 Layout = Literal["nest", "model2vec", "sentence-transformers"]
-
-BLOCK = 512
-UNIT_TEXTS = 1024
-UNIT_CHARACTERS = 1_000_000
 
 
 class CutWarning(UserWarning):
@@ -68,7 +63,9 @@ class Check:
 class StaticModel:
     """A loaded static embedding model. Made by `nestling.load`; safe to share between threads."""
 
-    def __init__(self, parts: Parts, stored_canaries: Array | None = None, stored_fingerprint: str | None = None) -> None:
+    def __init__(
+        self, parts: Parts, stored_canaries: Array | None = None, stored_fingerprint: str | None = None
+    ) -> None:
         self.document: Document = parts.document
         self.counts = parts.counts
         name = parts.document.name
@@ -76,18 +73,23 @@ class StaticModel:
         try:
             self.table = Table.from_tensors(parts.tensors, parts.document.scheme, parts.document.dim)
             if self.table.size < self.tokenizer.size:
-                raise ValueError(f"the tokenizer gives ids up to {self.tokenizer.size - 1}, the table has {self.table.size} rows")
+                raise ValueError(
+                    f"the tokenizer gives ids up to {self.tokenizer.size - 1}, the table has {self.table.size} rows"
+                )
             if parts.counts is not None and len(parts.counts) != self.table.size:
                 raise ValueError(f"{len(parts.counts)} counts for {self.table.size} rows")
         except ValueError as error:
-            raise ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED) from error
+            raise ModelFileError(
+                f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED
+            ) from error
         self._dropped = np.zeros(self.table.size, np.bool_)
         self._dropped[[index for index in self.document.drop if index < self.table.size]] = True
         self._stored = (stored_canaries, stored_fingerprint)
 
     def __repr__(self) -> str:
         document = self.document
-        return f"<StaticModel {document.name}: {self.table.size:,} rows x {document.dim}, {document.scheme}, {document.licence}>"
+        shape = f"{self.table.size:,} rows x {document.dim}"
+        return f"<StaticModel {document.name}: {shape}, {document.scheme}, {document.licence}>"
 
     @property
     def name(self) -> str:
@@ -129,7 +131,13 @@ class StaticModel:
         """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts."""
         digest = hashlib.sha256()
         document = self.document
-        said = (document.scheme, document.dim, sorted(document.drop), document.max_tokens, sorted(document.prompts.items()))
+        said = (
+            document.scheme,
+            document.dim,
+            sorted(document.drop),
+            document.max_tokens,
+            sorted(document.prompts.items()),
+        )
         digest.update(repr(said).encode("utf-8"))
         digest.update(hashlib.sha256(dump_plan(_sorted(self.tokenizer.json)).encode("utf-8")).digest())
         for name, tensor in sorted(self.table.tensors().items()):
@@ -153,24 +161,27 @@ class StaticModel:
     ) -> Array:
         """Embed texts: n texts -> (n, dim), one `str` -> (dim,), no texts -> (0, dim).
 
-        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before each text.
+        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before a text.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
         "error", or "split" it and average the parts. normalize: rows of unit length (a text without a known token is a
         row of zeros); False gives the mean of the token rows. dtype: "float32" and "float16"; "int8", each row scaled
         to its largest value, to compare by cosine; "binary", the signs, packed: (n, ceil(dim / 8)) uint8.
         threads: workers over the texts, default 1 (tokenizing
-        holds Python's lock or is threaded already, so more gain little). out: an array of the right shape and dtype to fill.
-        progress: a bar on stderr. errors: "strict" or "replace", for lone surrogates.
+        holds Python's lock or is threaded already, so more gain little). out: an array of the right shape and dtype to
+        fill. progress: a bar on stderr. errors: "strict" or "replace", for lone surrogates.
 
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
         listed, single = check_texts(texts, errors)
-        dim = self._tier(dim)
+        dim = self.check_dim(dim)
         prompt = self._prompt(task)
         if prompt:
             listed = [prompt + text for text in listed]
         _one_of("overflow", overflow, ("cut", "error", "split"))
-        shape, kind = (len(listed), output_width(dim, dtype, normalize)), np.uint8 if dtype == "binary" else np.dtype(dtype)
+        shape, kind = (
+            (len(listed), output_width(dim, dtype, normalize)),
+            np.uint8 if dtype == "binary" else np.dtype(dtype),
+        )
         vectors = _output(out, shape[1:] if single else shape, np.dtype(kind)).reshape(shape)
 
         def work(span: tuple[int, int]) -> int:
@@ -178,7 +189,7 @@ class StaticModel:
             vectors[span[0] : span[1]] = finish(self._pool(tokens)[:, :dim], normalize, dtype)
             return cut
 
-        cut = sum(_over_units(work, _units(listed), threads, progress))
+        cut = sum(over_units(work, units_of(listed), threads, progress))
         if cut:
             warnings.warn(
                 f"{cut} of {len(listed)} texts had more than {self.max_tokens} tokens and were cut; "
@@ -198,15 +209,19 @@ class StaticModel:
         """`encode` with the model's prompt for documents, if it has one; a title goes before its text."""
         if titles is not None:
             if isinstance(texts, str):
-                raise InputTypeError("texts is one str and titles a list;", "lists of one length were expected.", "Wrap the text.")
+                raise InputTypeError(
+                    "texts is one str and titles a list;", "lists of one length were expected.", "Wrap the text."
+                )
             texts = list(texts)
             if isinstance(titles, str) or len(titles) != len(texts):
-                raise InputError(f"{len(titles)} titles came with {len(texts)} texts;", "one each was expected.", "Pad with ''.")
+                raise InputError(
+                    f"{len(titles)} titles came with {len(texts)} texts;", "one each was expected.", "Pad with ''."
+                )
             texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
         return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
 
     def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
-        """Cosines of every query with every document: (n, dim) and (m, dim), of any dtype `encode` gives -> (n, m) float32."""
+        """Cosines of all queries with all documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
         return cosine_matrix(queries, documents)
 
     def count_tokens(self, texts: str | Iterable[str]) -> int | npt.NDArray[np.int64]:
@@ -218,8 +233,8 @@ class StaticModel:
     def save(self, path: str | Path, layout: Layout | None = None) -> None:
         """Write the model: one `.nest` file, or a folder in another library's layout, atomically.
 
-        layout: "nest" (the default where the path ends in .nest), "model2vec" or "sentence-transformers". Their rows are
-        written as float32, with what they cannot hold folded in; centroids stay centroids in model2vec's.
+        layout: "nest" (the default where the path ends in .nest), "model2vec" or "sentence-transformers". Their rows
+        are written as float32, with what they cannot hold folded in; centroids stay centroids in model2vec's.
         """
         path = Path(path)
         layout = layout or ("nest" if path.suffix == ".nest" else None)
@@ -231,6 +246,15 @@ class StaticModel:
         else:
             write_sentence_transformers(path, self.parts(), self._folded())
 
+    def check_dim(self, dim: int | None) -> int:
+        """The dim if it is a tier, all dims for None. Raises InputError for any other."""
+        if dim is None:
+            return self.dim
+        if dim not in self.dims:
+            tiers = ", ".join(map(str, self.dims))
+            raise InputError(f"dim={dim!r} is not a tier of {self.name}.", f"It offers {tiers}.", "Choose one of them.")
+        return dim
+
     def parts(self) -> Parts:
         """What the model consists of, ready to be written or changed."""
         return Parts(self.document, self.table.tensors(), self.tokenizer.json, self.counts)
@@ -238,11 +262,20 @@ class StaticModel:
     def with_table(self, table: Table, **changes: Any) -> "StaticModel":
         """The same model with another table, and changes to its document."""
         tiers = tuple(tier for tier in self.dims if tier < table.dim)
-        described = {"scheme": table.rows.scheme, "dim": table.dim, "dims": (table.dim, *tiers), "scores": {}, **changes}
+        described = {
+            "scheme": table.rows.scheme,
+            "dim": table.dim,
+            "dims": (table.dim, *tiers),
+            "scores": {},
+            **changes,
+        }
         return StaticModel(replace(self.parts(), document=replace(self.document, **described), tensors=table.tensors()))
 
     def verify(self) -> list[Check]:
-        """Embed the canary texts again and compare with the stored vectors. Raises ModelFileError for another fingerprint."""
+        """Embed the canary texts again and compare with the stored vectors.
+
+        Raises ModelFileError if the content does not have the stated fingerprint.
+        """
         vectors, stated = self._stored
         if vectors is None or stated is None:
             return []
@@ -257,41 +290,36 @@ class StaticModel:
         gaps = np.abs(mine - vectors).max(axis=1, initial=0)
         return [Check(*row) for row in zip(self.document.canaries, cosines.tolist(), gaps.tolist(), strict=True)]
 
-    def _tier(self, dim: int | None) -> int:
-        if dim is None:
-            return self.dim
-        if dim not in self.dims:
-            tiers = ", ".join(map(str, self.dims))
-            raise InputError(f"dim={dim!r} is not a tier of {self.name}.", f"It offers {tiers}.", "Choose one of them.")
-        return dim
-
     def _prompt(self, task: str | None) -> str:
         if task is not None and task not in self.tasks:
             known = ", ".join(self.tasks) or "none"
-            raise InputError(f"task={task!r} is not a task of {self.name}.", f"It has {known}.", "Leave task out or choose one.")
+            raise InputError(
+                f"task={task!r} is not a task of {self.name}.", f"It has {known}.", "Leave task out or choose one."
+            )
         return self.document.prompts[task] if task else ""
 
     def _tokenize(self, texts: Sequence[str], overflow: Overflow, first: int) -> tuple[Tokens, int]:
         """Tokens of the texts within the limit, dropped ones left out, and how many texts were cut."""
         tokens = self.tokenizer.encode(texts)
         kept, cut = np.ones(len(tokens.ids), np.bool_), 0
-        long = np.flatnonzero(tokens.lengths > self.max_tokens) if self.max_tokens is not None else ()
+        limit = len(tokens.ids) if self.max_tokens is None else self.max_tokens
+        long = np.flatnonzero(tokens.lengths > limit)
         if len(long) and overflow == "error":
             raise InputError(
                 f"texts[{first + long[0]}] has {tokens.lengths[long[0]]} tokens.",
-                f"{self.name} takes at most {self.max_tokens}.",
+                f"{self.name} takes at most {limit}.",
                 'Shorten it, or pass overflow="split" or "cut".',
             )
         if len(long) and overflow == "cut":
             place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
-            kept, cut = place < self.max_tokens, len(long)
+            kept, cut = place < limit, len(long)
         kept &= ~self._dropped[tokens.ids]
         upto = np.concatenate([[0], np.cumsum(kept)])
         return Tokens(tokens.ids[kept], upto[tokens.offsets]), cut
 
     def _pool(self, tokens: Tokens) -> Floats:
         """Mean row of each text, zeros where there is no token: (n, dim) float32."""
-        sums = _sum_segments(self.table.gather, tokens.ids, tokens.offsets, self.dim)
+        sums = sum_segments(self.table.gather, tokens.ids, tokens.offsets, self.dim)
         means: Floats = sums / np.maximum(tokens.lengths, 1).astype(np.float32)[:, None]
         return means
 
@@ -309,62 +337,6 @@ class StaticModel:
         centroids = rows.centroids.gather(np.arange(rows.centroids.size))
         size = self.tokenizer.size
         return centroids, {"weights": weights[:size], "mapping": rows.mapping[:size].astype(np.int32)}
-
-
-def _sum_segments(gather: Any, ids: npt.NDArray[Any], offsets: npt.NDArray[np.int64], dim: int) -> Floats:
-    """Sum of the rows of each segment, in order, in blocks of BLOCK counted from the segment's start: (n, dim) float32."""
-    lengths = np.diff(offsets)
-    if lengths.max(initial=0) <= BLOCK:
-        return _sum_short(gather, ids, offsets[:-1], lengths, dim)
-    blocks = -(-lengths // BLOCK)
-    first = np.cumsum(blocks) - blocks
-    within = np.arange(blocks.sum()) - np.repeat(first, blocks)
-    starts = np.repeat(offsets[:-1], blocks) + within * BLOCK
-    ends = np.minimum(starts + BLOCK, np.repeat(offsets[1:], blocks))
-    partial = _sum_short(gather, ids, starts, ends - starts, dim)
-    upto = np.concatenate([first, [blocks.sum()]])
-    return _sum_segments(lambda places: partial[places], np.arange(len(partial)), upto, dim)
-
-
-def _sum_short(gather: Any, ids: npt.NDArray[Any], starts: npt.NDArray[Any], lengths: npt.NDArray[Any], dim: int) -> Floats:
-    """Add the first rows of all segments, then the second rows, and so on; longest segments first, so that those
-    still going are a prefix."""
-    order = np.argsort(-lengths, kind="stable")
-    starts, falling = starts[order], -lengths[order]
-    sums = np.zeros((len(starts), dim), np.float32)
-    for place in range(int(lengths.max(initial=0))):
-        going = np.searchsorted(falling, -place, side="left")
-        sums[:going] += gather(ids[starts[:going] + place])
-    back = np.empty_like(sums)
-    back[order] = sums
-    return back
-
-
-def _units(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Spans of at most UNIT_TEXTS texts and about UNIT_CHARACTERS characters."""
-    spans, start, held = [], 0, 0
-    for index, text in enumerate(texts):
-        held += len(text)
-        if index + 1 - start == UNIT_TEXTS or held >= UNIT_CHARACTERS:
-            spans.append((start, index + 1))
-            start, held = index + 1, 0
-    return spans if start == len(texts) else [*spans, (start, len(texts))]
-
-
-def _over_units(work: Any, spans: Sequence[tuple[int, int]], threads: int | None, progress: bool) -> list[int]:
-    if threads is not None and threads < 1:
-        raise InputError(f"threads={threads} was given;", "at least 1 was expected.", "Leave it out.")
-    workers = min(threads or 1, len(spans))
-    with tqdm(total=len(spans), desc="embed", unit="unit", disable=not progress, delay=1) as bar:
-        if workers <= 1:
-            return [_then(bar, work(span)) for span in spans]
-        with ThreadPoolExecutor(workers) as pool:
-            return [_then(bar, done) for done in pool.map(work, spans)]
-
-
-def _then(bar: Any, result: int) -> int:
-    bar.update()
-    return result
 
 
 def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -1,7 +1,7 @@
 """Where the definitions of a source file begin, in most languages, without parsing any.
 
-A line with `def`, `class`, `fn`, `struct` and the like opens a definition; so does, where braces are used, a line such
-as `static int main(int argc) {`. Small definitions stay whole; a large one is opened and those inside it count too.
+A line with `def`, `class`, `fn`, `struct` and the like begins a definition; so does, in languages with
+braces, a line such as `static int main(int argc) {`. Those inside a large definition count too.
 """
 
 import re
@@ -15,12 +15,12 @@ _KEYWORD = r"""
     (?:def|defp|defmodule|class|function\*?|fn|func|fun|sub|proc|impl(?:<[^>\n]*>)?|struct|enum|trait|interface|type
         |module|namespace|object|protocol|extension|record|macro_rules!|mod|union)[ \t]+
     (?:\([^)\n]*\)[ \t]*)?
-    (?P<name>[\w$.:]++)
+    (?P<name>[\w$.]++(?:::[\w$]++)*+)
     (?=[ \t]*(?:[(<{:=\[;!?]|$|(?:extends|implements|for|where|do|struct|interface|is)\b))
 """
 _BRACE = r"""
     (?!(?:return|else|if|for|while|switch|catch|do|try|new|throw|case|using|lock|foreach|when|unless)\b)
-    (?=[A-Za-z_~])[\w:<>,*&\[\]?.@ \t~]*?(?<![\w$~:])(?P<method>[\w$~:]++)[ \t]*
+    (?=[A-Za-z_~])[\w:<>,*&\[\]?.@ \t~]*?(?<![\w$~:])(?P<method>[\w$~]++(?:::[\w$~]++)*+)[ \t]*
     (?=\([^;\n]*?(?:\n[ \t]*)?\{[ \t]*$)
 """
 _START = r"^(?=.{1,200}$)(?P<indent>[ \t]*+)"
@@ -35,12 +35,14 @@ _MOST = 1200
 def definitions(text: str, pattern: re.Pattern[str] = BY_KEYWORD) -> Iterator[Heading]:
     """The definitions that deserve a section of their own; level: the indent.
 
-    Those inside another count only if that one is longer than 1200 characters. One that would leave less than 120
-    characters before it joins what is before it. Comments and decorators right above belong to the definition.
+    Those inside another count only if that one is longer than 1200 characters. One that begins less than 120
+    characters after the last joins it. Comments and decorators right above belong to the definition.
     """
     found = [(match, len(match["indent"].expandtabs(4))) for match in pattern.finditer(text)]
     ends = _ends([(match.start(), indent) for match, indent in found], len(text))
-    around: list[tuple[int, bool]] = []  # The indents of the definitions we are in, and whether each is opened.
+    around: list[
+        tuple[int, bool]
+    ] = []  # The indents of the definitions we are in, and whether each is opened.
     last = None
     for (match, indent), end in zip(found, ends, strict=True):
         while around and around[-1][0] >= indent:

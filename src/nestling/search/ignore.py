@@ -1,8 +1,8 @@
-"""The rules of .gitignore files: last matching pattern wins, nearest file first, a shut folder stays shut.
+"""The rules of .gitignore files: the last pattern that matches wins, the nearest file first.
 
-git asks whether a path itself matches a pattern, one level of folders at a time. pathspec's GitIgnoreSpec asks
-whether a file or any folder above it matches, and so takes a folder that `*` shuts and `!*/` opens for shut.
-The walk goes level by level anyway, so each pattern becomes one regular expression, and that is all there is to it.
+git asks whether a path itself matches a pattern, one level of folders at a time. pathspec's GitIgnoreSpec
+asks whether a file or a folder above it does, and so loses the files that `*`, `!*/`, `!*.md` leave open.
+The walk goes level by level anyway, so it is enough to turn each pattern into a regular expression.
 """
 
 import re
@@ -11,11 +11,20 @@ from itertools import pairwise
 from pathlib import Path
 
 _TOKEN = re.compile(
-    r"(?P<all>\A\*\*\Z)|(?P<leading>\A\*\*/)|(?P<middle>/\*\*(?=/))|(?P<trailing>/\*\*\Z)|(?P<star>\*+)|(?P<one>\?)"
-    r"|\[(?P<negated>[!^]?)(?P<members>\]?(?:\\.|[^\]\\])*)\]|\\?(?P<literal>.)",
-    re.DOTALL,
+    r"""(?P<all>\A\*\*\Z) | (?P<leading>\A(?:\*\*/)+) | (?P<middle>/\*\*(?=/)) | (?P<trailing>/\*\*\Z)
+    | (?P<star>\*+) | (?P<one>\?)
+    | \[(?P<negated>[!^]?)(?P<members>\]?(?:\\.|[^\]\\])*)\]
+    | \\?(?P<literal>.)""",
+    re.DOTALL | re.VERBOSE,
 )
-_WILD = {"all": ".*", "leading": "(?:.*/)?", "middle": "(?:/.*)?", "trailing": "/.+", "star": "[^/]*", "one": "[^/]"}
+_WILD = {
+    "all": ".*",
+    "leading": "(?:.*/)?",
+    "middle": "(?:/.*)?",
+    "trailing": "/.+",
+    "star": "[^/]*",
+    "one": "[^/]",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Rules:
     patterns: tuple[Pattern, ...]
 
     def verdict(self, full: str, is_folder: bool) -> bool | None:
-        """True: ignored, False: wanted, None: not mentioned. full: an absolute path below the folder, with "/"."""
+        """True: ignored, False: wanted, None: not mentioned. full: an absolute path below the folder."""
         relative = full.removeprefix(self.folder).lstrip("/")
         for pattern in self.patterns:
             if (is_folder or not pattern.folders_only) and pattern.matches.fullmatch(relative):
@@ -54,7 +63,7 @@ def read_rules(folder: Path) -> Rules:
 
 
 def ignored(rules: tuple[Rules, ...], full: str, is_folder: bool) -> bool:
-    """Whether a path is ignored. rules: outermost folder first; the innermost that mentions the path decides."""
+    """Whether a path is ignored. rules: outermost folder first; the innermost with a verdict decides."""
     verdicts = (one.verdict(full, is_folder) for one in reversed(rules))
     return next((verdict for verdict in verdicts if verdict is not None), False)
 
@@ -62,7 +71,7 @@ def ignored(rules: tuple[Rules, ...], full: str, is_folder: bool) -> bool:
 def rules_above(folder: Path) -> tuple[Rules, ...]:
     """The rules that the folders above `folder` set for it: from its git repository's root down.
 
-    Outside a repository there are none, nor for a folder that is itself ignored: who names it wants to see into it.
+    Outside a repository there are none, nor for a folder that is itself ignored: it was named on purpose.
     """
     line = [folder, *folder.parents]
     depth = next((depth for depth, above in enumerate(line) if (above / ".git").exists()), 0)

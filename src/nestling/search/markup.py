@@ -9,10 +9,12 @@ from html.parser import HTMLParser
 from nestling.search.outline import Heading
 
 BREAK = "\u2029"
-_BLOCKS = frozenset(
-    "address article aside blockquote br body caption dd details div dl dt fieldset figcaption figure footer form h1 h2"
-    " h3 h4 h5 h6 head header hr legend li main nav ol option p pre section summary table td th title tr ul".split()
-)
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "br", "body", "caption", "dd", "details", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head",
+    "header", "hr", "legend", "li", "main", "nav", "ol", "option", "p", "pre", "section", "summary", "table",
+    "td", "th", "title", "tr", "ul",
+})  # fmt: skip
 _LEVELS = {"title": 0, **{f"h{level}": level for level in range(1, 7)}}
 _HIDDEN = frozenset({"script", "style", "template"})
 _SPACES = re.compile(r"[^\S\n]+")

@@ -65,20 +65,23 @@ def markdown(text: str) -> Iterator[Heading]:
         if match["hashes"]:
             yield Heading(match.start(), match.end(), len(match["hashes"]), match["title"].strip(" \t#"))
         elif match["above"]:
-            yield Heading(match.start(), match.end(), 1 if match["under"] == "=" else 2, match["above"].strip())
+            yield Heading(
+                match.start(), match.end(), 1 if match["under"] == "=" else 2, match["above"].strip()
+            )
 
 
 _RST = re.compile(
-    r"""^(?:(?P<over>[=\-~^"'`\#*+.:_]{3,})\n[ ]?)?(?P<title>[^\s=\-~^"'`\#*+.:_].*|[^\s].*\w.*)\n
+    r"""^(?:[=\-~^"'`\#*+.:_]{3,}(?P<over>\n)[ ]?)?(?P<title>\S.*)\n
     (?P<under>(?P<mark>[=\-~^"'`\#*+.:_])(?P=mark){2,})[ \t]*(?:\n|\Z)""",
     re.MULTILINE | re.VERBOSE,
 )
+_LETTER = re.compile(r"[^\W_]")
 
 
 def rst(text: str) -> Iterator[Heading]:
     """Headings of reStructuredText: a line with punctuation below it; a new sort of line is a deeper level."""
     levels: dict[tuple[str, bool], int] = {}
     for match in _RST.finditer(text):
-        if len(match["under"]) >= min(len(match["title"].strip()), 40):
+        if len(match["under"]) >= len(match["title"].strip()) and _LETTER.search(match["title"]):
             level = levels.setdefault((match["mark"], bool(match["over"])), len(levels))
             yield Heading(match.start(), match.end(), level, match["title"].strip())

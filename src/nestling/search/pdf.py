@@ -3,22 +3,23 @@
 import logging
 from pathlib import Path
 
+from nestling.search.decode import Unreadable
+
+_SILENT = logging.NullHandler()  # pypdf logs each oddity of a file, on stderr where nobody listens.
+_DAMAGE = (  # What pypdf lets through when a file is damaged.
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 
 def pdf_text(path: Path) -> str:
-    """The pages of a PDF, joined by form feeds. Raises ValueError with the reason where that cannot be done."""
+    """The pages of a PDF, joined by form feeds. Raises Unreadable with the reason where that cannot be done."""
     try:
         import pypdf
     except ImportError as error:
-        raise ValueError("reading PDF needs the package pypdf: pip install 'nestling[pdf]'") from error
+        raise Unreadable("PDF needs the package pypdf: pip install 'nestling[pdf]'") from error
     logging.getLogger("pypdf").addHandler(_SILENT)
     try:
         return "\f".join(page.extract_text().replace("\f", " ") for page in pypdf.PdfReader(path).pages)
     except (pypdf.errors.PyPdfError, *_DAMAGE) as error:
-        raise ValueError(f"this PDF cannot be read: {str(error) or type(error).__name__}") from error
-
-
-_SILENT = logging.NullHandler()  # pypdf logs every oddity of a file, on stderr if nobody listens.
-_DAMAGE = (  # What pypdf lets through when a file is damaged.
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, OSError, RecursionError,
-    TypeError, ValueError,
-)  # fmt: skip
+        raise Unreadable(f"damaged or locked PDF: {str(error) or type(error).__name__}") from error

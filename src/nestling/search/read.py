@@ -1,41 +1,56 @@
-"""One file -> its sections, by the kind that the end of its name tells.
+"""One file -> its sections, by the kind that the end of its name tells."""
 
-A file is decoded whole or not at all: bytes that are not text give a reason to report, never a guess at the letters.
-"""
-
-import codecs
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nestling.search.decode import Unreadable, decode
 from nestling.search.definitions import BY_KEYWORD, BY_KEYWORD_OR_BRACE, definitions
 from nestling.search.markup import html
 from nestling.search.outline import Section, markdown, rst, sections
 from nestling.search.pdf import pdf_text
 from nestling.search.table import delimited, json_lines
 
-_HEAD = 8192
-_KEYWORD_SUFFIXES = frozenset(".ex .exs .hs .jl .lua .ml .nim .pl .pm .py .pyi .r .rb .vb".split())
-_BRACE_SUFFIXES = frozenset(
-    ".bash .c .cc .cpp .cs .cu .cxx .d .dart .go .groovy .h .hh .hpp .hxx .java .js .jsx .kt .kts .m .mjs .mm .php .ps1"
-    " .rs .scala .sh .swift .ts .tsx .v .zig .zsh".split()
-)
-
-
-class Unreadable(Exception):
-    """A file whose text cannot be had; its message is the reason."""
-
-
-class Binary(Unreadable):
-    """A file that is not text at all."""
+_BY_KEYWORD = frozenset({
+    ".ex", ".exs", ".hs", ".jl", ".lua", ".ml", ".nim", ".pl", ".pm", ".py", ".pyi", ".r", ".rb", ".vb",
+})  # fmt: skip
+_BY_BRACE = frozenset({
+    ".bash", ".c", ".cc", ".cpp", ".cs", ".cu", ".cxx", ".d", ".dart", ".go", ".groovy", ".h", ".hh", ".hpp",
+    ".hxx", ".java", ".js", ".jsx", ".kt", ".kts", ".m", ".mjs", ".mm", ".php", ".ps1", ".rs", ".scala",
+    ".sh", ".swift", ".ts", ".tsx", ".zig", ".zsh",
+})  # fmt: skip
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> list[Section]:
-    """The sections of a file. Raises Unreadable with the reason, or Binary; InputError for a missing column."""
+    """The sections of a file. Raises Unreadable with the reason, Binary, or InputError for a column that is missing.
+
+    columns: of tables, the columns to read; None: all that hold words.
+    """
     try:
         if path.suffix.lower() == ".pdf":
             return [Section(pdf_text(path), kind="page")]
-        return list(_sections(_decode(path.read_bytes()), path, columns))
+        return list(_sections(decode(path.read_bytes()), path, columns))
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
-    except (csv.Error, ...)
+    except (csv.Error, AssertionError) as error:  # html.parser asserts where a declaration is malformed.
+        raise Unreadable(f"damaged {path.suffix} file: {error}") from error
+
+
+def _sections(text: str, path: Path, columns: Sequence[str] | None) -> Iterable[Section]:
+    match path.suffix.lower():
+        case ".md" | ".markdown" | ".mdx" | ".qmd" | ".rmd":
+            return sections(text, markdown(text))
+        case ".rst":
+            return sections(text, rst(text))
+        case ".html" | ".htm" | ".xhtml":
+            return sections(*html(text))
+        case ".csv" | ".tsv":
+            return delimited(text, str(path), columns)
+        case ".jsonl" | ".ndjson":
+            return json_lines(text, str(path), columns)
+        case suffix if suffix in _BY_BRACE:
+            return sections(text, definitions(text, BY_KEYWORD_OR_BRACE), kind="code")
+        case suffix if suffix in _BY_KEYWORD:
+            return sections(text, definitions(text, BY_KEYWORD), kind="code")
+        case _:
+            return sections(text, [])

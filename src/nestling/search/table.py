@@ -20,7 +20,9 @@ def delimited(text: str, place: str, columns: Sequence[str] | None) -> Iterator[
     """The rows below the header of a CSV or TSV file; of each, the named columns or all that hold words."""
     header, *rows = _records(text) or [(1, [])]
     if columns is None:
-        wanted = sorted({number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)})
+        wanted = sorted(
+            {number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)}
+        )
     else:
         _check(columns, header[1], place)
         wanted = [header[1].index(column) for column in columns]
@@ -38,7 +40,10 @@ def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator
     for line, record in records:
         if columns is not None and isinstance(record, dict):
             record = [record.get(column) for column in columns]
-        yield Section(BREAK.join(_strings(record)).replace("\n", BREAK), line)
+        text = BREAK.join(_strings(record)).replace("\n", BREAK)
+        yield Section(
+            text.encode("utf-8", "replace").decode(), line
+        )  # JSON can spell half of a surrogate pair.
 
 
 def _records(text: str) -> list[tuple[int, list[str]]]:

@@ -1,7 +1,7 @@
 """Which files a search reads: those named, and those found in named folders, in one fixed order.
 
-Found files obey .gitignore; hidden names, virtual environments and the like are passed over. Links to files are
-followed, links to folders are not, so no loop can arise; a file reached by two ways is read once.
+Found files obey .gitignore; hidden names, virtual environments and the like are passed over. Links to files
+are followed, links to folders are not, so no loop can arise; a file reached by two ways is read once.
 """
 
 import os
@@ -16,9 +16,9 @@ _SKIPPED = frozenset({"CVS", "_darcs", "node_modules", "__pycache__", "venv"})
 
 
 def walk(paths: Sequence[Path]) -> Iterator[Path | Problem]:
-    """Every file under the paths: the paths in their order, sorted by name within. A folder that is shut is a Problem.
+    """Every file under the paths: the paths in their order, sorted by name within; a shut folder as a Problem.
 
-    A file that is named is always read. A path that does not exist is an InputError, raised before anything is read.
+    A file that is named is always there. A path that does not exist is an InputError, raised at once.
     """
     for path in paths:
         if not path.exists():
@@ -72,7 +72,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 
 
 def _is_of_use(entry: os.DirEntry[str]) -> bool:
-    """A folder, a file, a link to a file, or a link to nothing (which reading reports); no pipe, no link to a folder."""
+    """No pipe or device, no link to a folder; but a link to nothing, which reading will report."""
     if entry.is_symlink():
         return not Path(entry.path).is_dir()
     return entry.is_dir() or entry.is_file()

@@ -19,7 +19,7 @@ MOST_UNPACKED = 400_000_000
 
 
 def pack_tokenizer(plan: dict[str, Any], name: str) -> dict[str, Array]:
-    """tokenizer.json, parsed and checked -> tensors `vocabulary`, `plan` and, where needed, `order`, `scores`, `merges`.
+    """A checked tokenizer.json -> tensors `vocabulary`, `plan` and, where needed, `order`, `scores`, `merges`.
 
     vocabulary, plan: (bytes,) uint8, zlib streams. order: (n,) uint16 or uint32, the id of each sorted piece, left
     out when ids are in sorted order. scores: (n,) float64 or float32 by id (Unigram). merges: (m, 2) ids (BPE).
@@ -80,7 +80,7 @@ def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
 
 
 def _front_code(pieces: list[bytes]) -> bytes:
-    """Three runs: how many bytes each piece shares with the one before, how many follow, and these. Numbers as LEB128."""
+    """Three runs: how many bytes each piece shares with the one before, how many follow (both LEB128), and these."""
     shared, before = [], b""
     for piece in pieces:
         shared.append(_shared(before, piece))

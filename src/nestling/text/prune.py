@@ -17,8 +17,8 @@ def keep_pieces(plan: dict[str, Any], keep: Collection[int]) -> tuple[dict[str, 
     """A plan with these token ids and what they need, and the old id of each new one: (n,) int64.
 
     Needed are the unknown piece; in WordPiece the ASCII characters, in Unigram and BPE all single characters and bytes
-    (so that any text can still be cut up); in BPE the parts that a kept piece is merged from. Added tokens, special ones
-    among them, are dropped, and so is the post-processor: a static model wants plain text only.
+    (so that any text can still be cut up); in BPE the parts that a kept piece is merged from. Added tokens, special
+    ones among them, are dropped, and so is the post-processor: a static model wants plain text only.
     """
     model = plan["model"]
     if model["type"] not in EDIT:
@@ -26,7 +26,7 @@ def keep_pieces(plan: dict[str, Any], keep: Collection[int]) -> tuple[dict[str, 
             f"The tokenizer is of type {model['type']}.", f"Pruned are {', '.join(EDIT)}.", "Keep its vocabulary whole."
         )
     model, old = EDIT[model["type"]](dict(model), set(keep))
-    bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return {**plan, **bare, "model": model}, np.asarray(old, np.int64)
 
 

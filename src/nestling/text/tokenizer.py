@@ -22,7 +22,10 @@ LONGEST_REMEMBERED = 64
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of n texts, end to end. ids: (total,) int32; offsets: (n + 1,) int64, text i is ids[offsets[i]:offsets[i + 1]]."""
+    """Token ids of n texts, end to end: text i is ids[offsets[i]:offsets[i + 1]].
+
+    ids: (total,) int32; offsets: (n + 1,) int64.
+    """
 
     ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
@@ -117,7 +120,10 @@ def _splits_at_spaces(plan: dict[str, Any]) -> bool:
         and normalizer.get("type") == "BertNormalizer"
         and normalizer.get("clean_text") is True
         and splitter.get("type") == "BertPreTokenizer"
-        and not any(token.get("lstrip") or token.get("rstrip") or token["content"].split() != [token["content"]] for token in added)
+        and not any(
+            token.get("lstrip") or token.get("rstrip") or token["content"].split() != [token["content"]]
+            for token in added
+        )
     )
 
 

@@ -1,0 +1,201 @@
+"""Recipes: a TOML file that says how a model is made, read top to bottom, one stage a table.
+
+[teacher] and [corpus] are inputs; [distil], [shrink] and [score] are stages. Each stage's result is kept in the
+cache under a key of the recipe and the inputs' bytes, so that a recipe goes on where it stopped, and the same inputs
+give the same file. Paths may start with `cache:` (NESTLING_CACHE, default ~/.cache/nestling) or `data:`
+(NESTLING_DATA, default ../shared).
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nestling.errors import InputError
+from nestling.files.card import card
+from nestling.files.parts import Source
+from nestling.make.corpus import Corpus
+from nestling.make.distil import Distillation, distil
+from nestling.make.teacher import Teacher, load_teacher
+from nestling.model.load import load
+from nestling.model.static import StaticModel
+from nestling.safe import atomic_write
+from nestling.score.sts import score_sts
+from nestling.shrink.budget import shrink_to_budget
+from nestling.shrink.fidelity import sample_texts
+from nestling.shrink.sizes import parse_size
+
+TABLES = {
+    "": {"name", "description", "licence", "seed", "canaries"},
+    "teacher": {"source", "get"},
+    "corpus": {"path", "column", "name", "licence", "leave_out"},
+    "distil": {field.name for field in fields(Distillation)},
+    "shrink": {"budget"},
+    "score": {"sts"},
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """path: the model file. size: its bytes. trials: the shrink table, best first. scores: task -> dim -> score."""
+
+    path: Path
+    size: int
+    fingerprint: str
+    trials: list[dict[str, Any]]
+    scores: dict[str, dict[str, float]]
+
+
+def cache_folder() -> Path:
+    """NESTLING_CACHE, or ~/.cache/nestling."""
+    return Path(os.environ.get("NESTLING_CACHE") or Path.home() / ".cache" / "nestling")
+
+
+def data_folder() -> Path:
+    """NESTLING_DATA, or ../shared."""
+    return Path(os.environ.get("NESTLING_DATA") or Path("..") / "shared")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Parse and check a recipe. Raises InputError for broken TOML, unknown tables or keys."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.", "A TOML recipe was expected.", "See recipes/nano.toml."
+        ) from error
+    for table, known in TABLES.items():
+        given = recipe.get(table, {}) if table else {key: 0 for key in recipe if not isinstance(recipe[key], dict)}
+        _refuse_unknown(path, table, set(given) - known, known)
+    _refuse_unknown(
+        path, "", {key for key in recipe if isinstance(recipe[key], dict)} - set(TABLES), set(TABLES) - {""}
+    )
+    if not isinstance(recipe.get("name"), str) or "source" not in recipe.get("teacher", {}):
+        raise InputError(f"{path} lacks name or teacher.source.", "Both are needed.", "See recipes/nano.toml.")
+    return recipe
+
+
+def _refuse_unknown(path: Path, table: str, unknown: set[str], known: set[str]) -> None:
+    if unknown:
+        place = f"[{table}] of {path}" if table else str(path)
+        raise InputError(
+            f"{place} has {', '.join(sorted(unknown))}.", f"Known are {', '.join(sorted(known))}.", "Correct it."
+        )
+
+
+def make(
+    recipe_path: Path,
+    out: Path | None = None,
+    *,
+    teacher: str | None = None,
+    corpus: str | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Made:
+    """Make the model that a recipe describes and write it, with its card beside it.
+
+    out: default `<name>.nest` here. teacher, corpus: instead of the recipe's. data, cache: instead of NESTLING_DATA and
+    NESTLING_CACHE. device: for teachers that torch runs.
+    """
+    recipe, recipe_bytes = read_recipe(recipe_path), recipe_path.read_bytes()
+    cache, data = cache or cache_folder(), data or data_folder()
+    out = out or Path(f"{recipe['name']}.nest")
+    pupil_of = _teacher(recipe["teacher"], teacher, cache, data, device)
+    text = _corpus(recipe.get("corpus"), corpus, cache, data)
+    key = _key(recipe_bytes, pupil_of, text)
+    stages = cache / "make" / f"{recipe['name']}-{key[:12]}"
+    stages.mkdir(parents=True, exist_ok=True)
+    how = Distillation(**recipe.get("distil", {}))
+
+    distilled = _stage(stages / "distilled.nest", lambda: distil(pupil_of, text, how, cache, progress))
+    model, trials = _shrink(distilled, recipe, text, how, stages, progress)
+    model = _describe(model, recipe, pupil_of, hashlib.sha256(recipe_bytes).hexdigest())
+    scores = {task: score_sts(model, _place(path, cache, data)) for task, path in recipe.get("score", {}).items()}
+    model = model.with_table(model.table, scores=scores)
+    model.save(out)
+    with atomic_write(out.with_suffix(".md")) as temporary:
+        temporary.write_text(card(model.document, out.stat().st_size), encoding="utf-8")
+    return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
+
+
+def _teacher(table: dict[str, Any], given: str | None, cache: Path, data: Path, device: str) -> Teacher:
+    source = given or str(_place(table["source"], cache, data))
+    try:
+        return load_teacher(source, device)
+    except InputError as error:
+        raise InputError(error.given, error.expected, f"{error.do} {table.get('get', '')}".strip()) from error
+
+
+def _corpus(table: dict[str, Any] | None, given: str | None, cache: Path, data: Path) -> Corpus | None:
+    if given:
+        return Corpus(Path(given))
+    if table is None:
+        return None
+    return Corpus(_place(table["path"], cache, data), table.get("column"), tuple(table.get("leave_out", ())))
+
+
+def _place(path: str, cache: Path, data: Path) -> Path:
+    if path.startswith("cache:"):
+        return cache / path.removeprefix("cache:")
+    return data / path.removeprefix("data:") if path.startswith("data:") else Path(path)
+
+
+def _key(recipe: bytes, teacher: Teacher, corpus: Corpus | None) -> str:
+    """A hash of everything that decides what is made."""
+    digest = hashlib.sha256(recipe + teacher.fingerprint.encode())
+    if corpus:
+        if not corpus.path.exists():
+            raise InputError(
+                f"The corpus {corpus.path} is not there.", "A text file was expected.", "Pass --corpus or --data."
+            )
+        with corpus.path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _stage(path: Path, make_it: Any) -> StaticModel:
+    """The model at `path`, made and saved there if need be; loaded either way, so that both ways give the same bits."""
+    if not path.exists():
+        make_it().save(path)
+    return load(path)
+
+
+def _shrink(
+    distilled: StaticModel,
+    recipe: dict[str, Any],
+    corpus: Corpus | None,
+    how: Distillation,
+    stages: Path,
+    progress: bool,
+) -> tuple[StaticModel, list[dict[str, Any]]]:
+    if "shrink" not in recipe:
+        return distilled, []
+    path, table = stages / "shrunk.nest", stages / "trials.json"
+    if not (path.exists() and table.exists()):
+        held_out = list(corpus.texts(0, how.held_out)) if corpus else sample_texts()
+        model, rows = shrink_to_budget(
+            distilled, parse_size(recipe["shrink"]["budget"]), held_out, seed=recipe.get("seed", 0), progress=progress
+        )
+        with atomic_write(table) as temporary:
+            temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
+        model.save(path)
+    return load(path), json.loads(table.read_text())
+
+
+def _describe(model: StaticModel, recipe: dict[str, Any], teacher: Teacher, recipe_hash: str) -> StaticModel:
+    corpus = recipe.get("corpus", {})
+    data = [Source("data", corpus.get("name", "a corpus"), corpus.get("licence", "unknown"))] if corpus else []
+    return model.with_table(
+        model.table,
+        name=recipe["name"],
+        description=recipe.get("description", ""),
+        licence=recipe.get("licence", "unknown"),
+        canaries=tuple(recipe.get("canaries", ())),
+        lineage=(Source("teacher", teacher.name, teacher.licence), *data),
+        recipe=recipe_hash,
+    )

@@ -1,0 +1,106 @@
+"""A search from end to end: files -> passages -> ranks -> snippets, with an account of what was met."""
+
+import time
+from collections.abc import Iterator, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+
+from nestling.errors import InputError
+from nestling.search.chunk import passages
+from nestling.search.decode import Binary, Unreadable
+from nestling.search.model import Embedder, Vectors
+from nestling.search.rank import rank
+from nestling.search.read import read
+from nestling.search.results import Passage, Problem, Report
+from nestling.search.snippet import hit
+from nestling.search.walk import walk
+
+
+def search(
+    query: str,
+    paths: Sequence[str | PathLike[str]],
+    model: Embedder,
+    *,
+    top: int = 10,
+    min_score: float | None = None,
+    columns: Sequence[str] | None = None,
+    progress: bool = False,
+) -> Report:
+    """Rank the passages of files by their nearness in meaning to a query.
+
+    paths: files, and folders to look through. top: how many hits at most. min_score: the least cosine of a hit.
+    columns: of CSV, TSV and JSON Lines files, the columns to read. progress: a bar on stderr, after one second.
+
+    >>> report = search("how to install", ["docs"], model)
+    >>> report.hits[0].passage.path
+    """
+    began = time.perf_counter()
+    if top < 1:
+        raise InputError(f"top={top} asks for no hits.", "It is 1 or more.", "Leave it out for 10 hits.")
+    vector = _query_vector(query, model)
+    reading = _Reading(paths, columns, progress)
+    ranked = rank(reading.passages(), vector, model, top=top, min_score=min_score)
+    return Report(
+        query,
+        tuple(hit(score, passage, vector, model) for score, passage in ranked),
+        reading.files,
+        reading.found,
+        reading.binaries,
+        tuple(reading.problems),
+        time.perf_counter() - began,
+    )
+
+
+def _query_vector(query: str, model: Embedder) -> Vectors:
+    if not query.strip():
+        raise InputError(
+            "The query is blank.", "It is a word, a question or a sentence.", "Say what to look for."
+        )
+    vector = model.encode_query(query)
+    if not vector.any():
+        raise InputError(
+            f"The query {query!r} has no word that this model knows.",
+            "A query has at least one.",
+            "Use other words, or another model.",
+        )
+    return vector
+
+
+class _Reading:
+    """The passages of all files, one after another, and counts of what was read so far."""
+
+    def __init__(
+        self, paths: Sequence[str | PathLike[str]], columns: Sequence[str] | None, progress: bool
+    ) -> None:
+        named = [paths] if isinstance(paths, str | PathLike) else paths
+        self.found_files = walk([Path(fspath(path)) for path in named])
+        self.columns = columns
+        self.progress = progress
+        self.files = self.found = self.binaries = 0
+        self.problems: list[Problem] = []
+
+    def passages(self) -> Iterator[Passage]:
+        from tqdm import tqdm
+
+        bar = tqdm(
+            self.found_files, "searching", unit=" files", delay=1, leave=False, disable=not self.progress
+        )
+        for item in bar:
+            if isinstance(item, Problem):
+                self.problems.append(item)
+                continue
+            for passage in self._of_file(item):
+                self.found += 1
+                yield passage
+
+    def _of_file(self, path: Path) -> Iterator[Passage]:
+        """The passages of one file; what hinders is counted or noted."""
+        try:
+            sections = read(path, self.columns)
+        except Binary:
+            self.binaries += 1
+        except Unreadable as reason:
+            self.problems.append(Problem(str(path), str(reason)))
+        else:
+            self.files += 1
+            yield from passages(str(path), sections)

@@ -1,0 +1,123 @@
+"""A report as a person reads it on a terminal, or a program as JSON."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from nestling.search.results import Hit, Report
+from nestling.search.snippet import clean
+
+_OPEN, _SHUT = (
+    "\x02",
+    "\x03",
+)  # Around the best sentence while lines are folded; no snippet holds control characters.
+_BEST = re.compile(f"{_OPEN}([^{_SHUT}]*){_SHUT}?")
+_INDENT = "    "
+
+
+def as_text(report: Report, *, colour: bool = False, width: int | None = None) -> str:
+    """Each hit as its place, score and headings above its snippet. width: fold the snippets to it."""
+    return "\n\n".join(_hit(hit, colour, width) for hit in report.hits)
+
+
+def as_json(report: Report, model: str) -> str:
+    """The whole report as one JSON document. model: its name."""
+    return json.dumps(
+        {
+            "query": report.query,
+            "model": model,
+            "files": report.files,
+            "passages": report.passages,
+            "binaries": report.binaries,
+            "seconds": round(report.seconds, 3),
+            "hits": [_hit_as_json(hit) for hit in report.hits],
+            "problems": [{"path": problem.path, "reason": problem.reason} for problem in report.problems],
+        },
+        indent=2,
+    )
+
+
+def summary(report: Report) -> str:
+    """One line on what was searched, and one for each file that could not be read."""
+    parts = [
+        f"searched {_count(report.files, 'file')}, {_count(report.passages, 'passage')} in {report.seconds:.1f} s"
+    ]
+    if report.binaries:
+        parts.append(f"{_count(report.binaries, 'binary file')} skipped")
+    if report.problems:
+        parts.append(f"{_count(len(report.problems), 'file')} could not be read:")
+    lines = [f"  {_printable(problem.path)}: {clean(problem.reason)}" for problem in report.problems]
+    return "\n".join(["; ".join(parts), *lines])
+
+
+def show(report: Report) -> None:
+    """Print the hits on stdout and the summary on stderr; in colour and folded if stdout is a terminal."""
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    if report.hits:
+        click.echo(as_text(report, colour=terminal and not os.environ.get("NO_COLOR"), width=width))
+    click.echo(summary(report), err=True)
+
+
+def _hit(hit: Hit, colour: bool, width: int | None) -> str:
+    """The lines of one hit."""
+    passage = hit.passage
+    page = "page " if passage.kind == "page" else ""
+    place = f"{_printable(passage.path)}:{page}{hit.best_line}"
+    heading = " ".join(clean(passage.heading).split())
+    head = [click.style(place, fg="cyan") if colour else place, f"{hit.score:.2f}", heading]
+    return "\n".join(["  ".join(part for part in head if part), *_snippet(hit, colour, width)])
+
+
+def _snippet(hit: Hit, colour: bool, width: int | None) -> list[str]:
+    """The snippet's lines, indented, without blank ones; with colour, the best sentence is bold."""
+    start, end = hit.span
+    text = (
+        f"{hit.snippet[:start]}{_OPEN}{hit.snippet[start:end]}{_SHUT}{hit.snippet[end:]}"
+        if colour
+        else hit.snippet
+    )
+    lines = [line.rstrip() for line in textwrap.dedent(text).split("\n") if line.strip()]
+    if width:
+        room = max(20, width - len(_INDENT))
+        lines = [part for line in lines for part in textwrap.wrap(line, room)]
+    return [_INDENT + line for line in _emboldened(lines)]
+
+
+def _emboldened(lines: list[str]) -> Iterator[str]:
+    """Replace the marks around the best sentence by bold type, line by line, so that a pager can show any of them."""
+    inside = False
+    for line in lines:
+        marked = _OPEN * inside + line
+        inside = marked.rfind(_OPEN) > marked.rfind(_SHUT)
+        yield _BEST.sub(lambda best: click.style(best[1], bold=True), marked)
+
+
+def _hit_as_json(hit: Hit) -> dict[str, object]:
+    passage = hit.passage
+    return {
+        "path": passage.path,
+        "unit": "page" if passage.kind == "page" else "line",
+        "line": passage.line,
+        "end_line": passage.end_line,
+        "best_line": hit.best_line,
+        "score": round(hit.score, 4),
+        "heading": passage.heading,
+        "snippet": hit.snippet,
+        "span": list(hit.span),
+    }
+
+
+def _printable(path: str) -> str:
+    """A path that any terminal can take, even where its name is no text."""
+    return clean(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

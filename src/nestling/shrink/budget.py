@@ -1,0 +1,155 @@
+"""The best model within a number of bytes: schemes, dims and vocabularies are tried, and compared on held-out text.
+
+Product codes leave a choice between many tokens, many dims and many bits. Each trial is a real file; what a scheme
+leaves of the budget goes into exact rows for the tokens whose coding error weighs most.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nestling.errors import InputError
+from nestling.model.load import requantize
+from nestling.model.rows import Table
+from nestling.model.static import StaticModel
+from nestling.shrink.codebook import to_centroids, to_products, with_exact
+from nestling.shrink.fidelity import Judge
+from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
+
+WIDTHS = (4, 6, 8, 12, 16)
+SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
+MOST_CENTROIDS = 4096
+LEAST_DIM = 48
+ROUGH_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to store a table. kind: a scheme of model/rows.py; tokens: rows kept; dim: columns;
+    width: columns a code (product); exact: exact rows (product); centroids: how many (centroids)."""
+
+    kind: str
+    tokens: int
+    dim: int
+    width: int = 0
+    exact: int = 0
+    centroids: int = 0
+
+    def __str__(self) -> str:
+        detail = {"product": f" {self.width} dims a code, {self.exact} exact", "centroids": f" {self.centroids}"}
+        return f"{self.kind}{detail.get(self.kind, '')}, {self.tokens} tokens x {self.dim}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the shrink table. what: the step or scheme; size: bytes of the file; the rest: to the model given."""
+
+    what: str
+    size: int
+    cosine: float
+    spearman: float
+
+
+def shrink_to_budget(
+    model: StaticModel, budget: int, texts: Sequence[str], *, seed: int = 0, progress: bool = False
+) -> tuple[StaticModel, list[Row]]:
+    """The trial with the highest Spearman among those of at most `budget` bytes, and all trials, best first.
+
+    model: a float model with token counts. texts: held out, to judge on. The first search fits code books roughly;
+    the scheme that wins is fitted again with more rounds.
+    """
+    needed_counts(model)
+    judge = Judge(model, texts, seed=seed)
+    trials: list[tuple[Row, Scheme]] = []
+    for smaller, scheme in tqdm(_candidates(model, budget, seed), desc="shrink", unit="trial", disable=not progress):
+        size = file_size(smaller)
+        if size <= budget:
+            trials.append((Row(str(scheme), size, *judge(smaller)), scheme))
+    if not trials:
+        raise InputError(
+            f"No scheme fits {model.name} into {budget:,} bytes.", "A larger budget was expected.", "Ask for more."
+        )
+    trials.sort(key=lambda trial: (-trial[0].spearman, trial[0].size))
+    best = apply_scheme(model, trials[0][1], seed=seed)
+    chosen = Row(f"{trials[0][1]}, fitted again", file_size(best), *judge(best))
+    return best, [chosen, *(row for row, _ in trials)]
+
+
+def apply_scheme(model: StaticModel, scheme: Scheme, *, rounds: int = 25, seed: int = 0) -> StaticModel:
+    """Prune, cut and code a float model as the scheme says. The token counts go: they have done their work."""
+    smaller = prune_vocabulary(model, scheme.tokens) if scheme.tokens < model.table.size else model
+    smaller = smaller.with_table(smaller.table.cut(smaller.check_dim(scheme.dim)))
+    rows, counts = smaller.table.expanded(), needed_counts(smaller)
+    make: dict[str, Callable[[], Table]] = {
+        "product": lambda: to_products(rows, counts, scheme.width, scheme.exact, rounds=rounds, seed=seed),
+        "centroids": lambda: to_centroids(rows, counts, scheme.centroids, rounds=rounds, seed=seed),
+    }
+    table = make[scheme.kind]() if scheme.kind in make else requantize(smaller.table, scheme.kind)
+    return without_counts(smaller.with_table(table))
+
+
+def without_counts(model: StaticModel) -> StaticModel:
+    """The same model without the token counts that only shrinking needs."""
+    return StaticModel(replace(model.parts(), counts=None))
+
+
+def file_size(model: StaticModel) -> int:
+    """Bytes of the model's .nest file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.nest"
+        model.save(path)
+        return path.stat().st_size
+
+
+def _candidates(model: StaticModel, budget: int, seed: int) -> Iterator[tuple[StaticModel, Scheme]]:
+    """Every scheme that may fit, as a model: plain rows and centroids, then product codes filled up with exact rows."""
+    pruned = {size: prune_vocabulary(model, size) for size in (int(share * model.table.size) for share in SHARES)}
+    dims = [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
+    for smaller in pruned.values():
+        for scheme in _plain_schemes(smaller.table.size, dims, budget):
+            yield apply_scheme(smaller, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
+    for dim in dims:
+        scheme = _centroid_scheme(model.table.size, dim, budget)
+        if scheme.centroids > 1:
+            yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
+    rows, counts = model.table.expanded(), needed_counts(model)
+    for width in WIDTHS:
+        coded = model.with_table(to_products(rows, counts, width, rounds=ROUGH_ROUNDS, seed=seed))
+        for size, smaller in pruned.items():
+            fewer = prune_vocabulary(coded, size)
+            for dim in dims:
+                if smaller.table.size * -(-dim // width) < budget:
+                    yield from _filled(smaller, fewer, dim, width, budget)
+
+
+def _plain_schemes(tokens: int, dims: Sequence[int], budget: int) -> Iterator[Scheme]:
+    """Plain rows, for the most dims that fit."""
+    for kind, bits in (("float16", 16), ("int8", 8), ("int4", 4)):
+        fitting = [dim for dim in dims if tokens * dim * bits // 8 < budget]
+        if fitting:
+            yield Scheme(kind, tokens, fitting[0])
+
+
+def _centroid_scheme(tokens: int, dim: int, budget: int) -> Scheme:
+    """As many centroids as fit beside two bytes of mapping, one of weight and two of packed tokenizer a token."""
+    room = (budget - 5 * tokens) // (dim + 4)
+    return Scheme("centroids", tokens, dim, centroids=min(room, tokens // 2, MOST_CENTROIDS))
+
+
+def _filled(
+    smaller: StaticModel, coded: StaticModel, dim: int, width: int, budget: int
+) -> Iterator[tuple[StaticModel, Scheme]]:
+    """Product codes of `dim` columns with as many exact rows as the budget leaves room for.
+
+    smaller: the float rows of the same tokens as coded.
+    """
+    rows, counts = smaller.table.cut(dim).expanded(), needed_counts(smaller)
+    bare = with_exact(coded.table.cut(dim), rows, counts, 0)
+    room = budget - file_size(without_counts(coded.with_table(bare)))
+    exact = min(room // (dim + 4 - -(-dim // width)), len(rows) // 2)
+    if exact >= 0:
+        table = with_exact(bare, rows, counts, exact)
+        yield without_counts(coded.with_table(table)), Scheme("product", len(rows), dim, width, exact)

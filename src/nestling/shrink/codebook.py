@@ -1,0 +1,121 @@
+"""Float rows -> code books: centroids for whole rows, or product codes for blocks of columns.
+
+What counts is the error in a sentence's sum, not in the table: a token that occurs often must be coded well. So a
+row's direction is coded with sample weight count * length^2, and its length is kept apart, one byte a token.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError
+from nestling.model.pack import to_int8, to_levels
+from nestling.model.rows import CentroidRows, Int8Rows, ProductRows, Rows, Table
+from nestling.shrink.kmeans import kmeans
+
+Floats = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.uint32]
+
+
+def importance(rows: Floats, counts: Counts) -> npt.NDArray[np.float64]:
+    """Expected squared length that each token brings into a text: (n,) float64. Half a count is added to each."""
+    importances: npt.NDArray[np.float64] = (counts + 0.5) * np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return importances
+
+
+def to_centroids(rows: Floats, counts: Counts, k: int, *, rounds: int = 25, seed: int = 0) -> Table:
+    """Vocabulary quantization: each token takes the direction of one of k centroids, and keeps a length of its own."""
+    directions, weights = _directions(rows), importance(rows, counts)
+    centres, mapping = kmeans(directions, weights, k, rounds=rounds, seed=seed)
+    values, scales = to_int8(centres)
+    coded = CentroidRows(Int8Rows(values, scales), mapping.astype(np.uint16 if k <= 2**16 else np.int32))
+    return _with_lengths(coded, rows)
+
+
+def to_products(
+    rows: Floats, counts: Counts, width: int, exact: int = 0, *, words: int = 256, rounds: int = 25, seed: int = 0
+) -> Table:
+    """Product codes: blocks of `width` columns, one byte each; `exact` tokens keep int8 rows.
+
+    A last, narrower block takes the columns that are left over. The code books are fitted twice where there are exact
+    rows: on all tokens, to find those whose error weighs most, then on the others.
+    """
+    if exact:
+        first = to_products(rows, counts, width, words=words, rounds=rounds, seed=seed)
+        exact_ids = _worst(first.rows, rows, counts, exact)
+    else:
+        exact_ids = np.zeros(0, np.int64)
+    directions, weights = _directions(rows), importance(rows, counts)
+    coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
+    starts = range(0, rows.shape[1], width)
+    codes = np.zeros((len(coded), len(starts)), np.uint8)
+    book = np.zeros((min(words, max(len(coded), 1)), rows.shape[1]), np.float32)
+    for block, start in enumerate(starts):
+        columns = slice(start, start + width)
+        centres, nearest = kmeans(directions[coded, columns], weights[coded], words, rounds=rounds, seed=seed + block)
+        book[: len(centres), columns] = centres
+        codes[:, block] = nearest
+    widths = tuple(min(width, rows.shape[1] - start) for start in starts)
+    values, scales = _quantize_blocks(book, widths)
+    return _with_lengths(
+        ProductRows(codes, values, scales, widths, _exact(directions, exact_ids), _ids(exact_ids)), rows
+    )
+
+
+def with_exact(table: Table, rows: Floats, counts: Counts, exact: int) -> Table:
+    """The same product codes, with int8 rows for the `exact` tokens whose coding error weighs most.
+
+    table: product codes without exact rows; rows: the float rows that it stands for.
+    """
+    product = table.rows
+    if not isinstance(product, ProductRows) or product.exact.size:
+        raise InputError(
+            f"Rows of scheme {product.scheme} were given.", "Product codes alone were expected.", "Code them."
+        )
+    exact_ids = _worst(product, rows, counts, exact)
+    coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
+    kept = replace(
+        product, codes=product.codes[coded], exact=_exact(_directions(rows), exact_ids), exact_ids=_ids(exact_ids)
+    )
+    return _with_lengths(kept, rows)
+
+
+def _worst(coded: Rows, rows: Floats, counts: Counts, most: int) -> npt.NDArray[np.int64]:
+    """Ids of the tokens whose error, each at its best length, costs a text most: (most,) int64, ascending."""
+    directions = coded.gather(np.arange(coded.size))
+    along = np.einsum("ij,ij->i", rows, directions)
+    explained = along**2 / np.maximum(np.einsum("ij,ij->i", directions, directions), 1e-12)
+    error: npt.NDArray[np.float64] = (counts + 0.5) * (np.einsum("ij,ij->i", rows, rows) - explained)
+    return np.sort(np.argsort(-error, kind="stable")[:most])
+
+
+def _directions(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    directions: Floats = rows / np.where(lengths > 0, lengths, 1)
+    return directions
+
+
+def _exact(directions: Floats, ids: npt.NDArray[np.int64]) -> Int8Rows:
+    values, scales = to_int8(directions[ids])
+    return Int8Rows(values, scales.astype(np.float16))
+
+
+def _ids(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
+    return ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids.astype(np.uint32)
+
+
+def _quantize_blocks(book: Floats, widths: tuple[int, ...]) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Code words as int8, one scale a block: (k, dim) float32 -> (k, dim) int8, (blocks,) float32."""
+    ends = np.cumsum(widths)
+    largest = np.array([np.abs(book[:, end - width : end]).max() for end, width in zip(ends, widths, strict=True)])
+    scales: Floats = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    return np.rint(book / np.repeat(scales, widths)).astype(np.int8), scales
+
+
+def _with_lengths(coded: Rows, rows: Floats) -> Table:
+    """Give each token the length that brings its coded direction nearest to its row, one byte a token."""
+    directions = coded.gather(np.arange(coded.size))
+    along = np.einsum("ij,ij->i", rows, directions)
+    lengths = np.maximum(along / np.maximum(np.einsum("ij,ij->i", directions, directions), 1e-12), 0)
+    return Table(coded, *to_levels(lengths.astype(np.float32)))

@@ -1,0 +1,104 @@
+"""`nestling shrink`: step by step (fewer tokens, fewer dims, fewer bits), or whatever is best within a budget."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+from nestling.errors import InputError
+from nestling.files.texts import read_texts
+from nestling.model.load import requantize
+from nestling.model.static import StaticModel
+from nestling.shrink.budget import Row, file_size, shrink_to_budget, without_counts
+from nestling.shrink.codebook import to_centroids, to_products
+from nestling.shrink.dims import cut_dims
+from nestling.shrink.fidelity import HELD_OUT, Judge, sample_texts
+from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
+from nestling.text.count import count_tokens
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to do, in this order; None or 0 leaves a step out.
+
+    vocabulary: tokens to keep, the most counted. dim: columns to keep. vocabulary_rows: centroids to share between all
+    tokens. product: columns a product code. exact: tokens that keep exact rows beside product codes.
+    dtype: of the rows: float32, float16, int8 or int4.
+    """
+
+    vocabulary: int | None = None
+    dim: int | None = None
+    vocabulary_rows: int | None = None
+    product: int | None = None
+    exact: int = 0
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        coded = [name for name in ("vocabulary_rows", "product", "dtype") if getattr(self, name) is not None]
+        if len(coded) > 1:
+            raise InputError(
+                f"{' and '.join(coded)} were given.", "They are ways to code rows; one fits.", "Choose one."
+            )
+        if self.exact and self.product is None:
+            raise InputError(
+                f"exact={self.exact} came without product.", "Exact rows stand beside product codes.", "Add it."
+            )
+
+
+def take_steps(model: StaticModel, steps: Steps, *, seed: int = 0) -> Iterator[tuple[str, StaticModel]]:
+    """The model after each step, with the step's name. The last one has lost its token counts."""
+    if steps.vocabulary is not None:
+        model = prune_vocabulary(model, steps.vocabulary)
+        yield f"{model.table.size:,} tokens", model
+    if steps.dim is not None:
+        model = cut_dims(model, steps.dim)
+        yield f"{steps.dim} dims", model
+    if steps.vocabulary_rows is not None:
+        table = to_centroids(model.table.expanded(), needed_counts(model), steps.vocabulary_rows, seed=seed)
+        model = model.with_table(table)
+        yield f"{steps.vocabulary_rows:,} centroids", model
+    if steps.product is not None:
+        table = to_products(model.table.expanded(), needed_counts(model), steps.product, steps.exact, seed=seed)
+        model = model.with_table(table)
+        yield f"product codes of {steps.product} dims, {steps.exact:,} exact rows", model
+    if steps.dtype is not None:
+        model = model.with_table(requantize(model.table, steps.dtype))
+        yield steps.dtype, model
+    yield "without token counts", without_counts(model)
+
+
+def shrink(
+    model: StaticModel,
+    steps: Steps,
+    *,
+    budget: int | None = None,
+    corpus: Path | None = None,
+    column: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[StaticModel, list[Row]]:
+    """A smaller model, and the table of what each step (or, with a budget in bytes, each trial) leaves of it.
+
+    corpus: a file of texts to count tokens on and, its first 4,000, to judge with; without it the counts that the model
+    carries and the texts that come with the package are used.
+    """
+    if budget is not None and steps != Steps():
+        raise InputError("A budget came with steps.", "A budget chooses the steps itself.", "Give one or the other.")
+    if budget is None and steps == Steps():
+        raise InputError("Neither a budget nor a step was given.", "One was expected.", "See nestling shrink --help.")
+    held_out = sample_texts()
+    if corpus is not None:
+        texts = chain.from_iterable(read_texts(corpus, column=column))
+        held_out = list(islice(texts, HELD_OUT))
+        model = with_counts(model, texts, progress)
+    if budget is not None:
+        return shrink_to_budget(model, budget, held_out, seed=seed, progress=progress)
+    judge, rows = Judge(model, held_out, seed=seed), [Row("as given", file_size(model), 1.0, 1.0)]
+    for name, smaller in take_steps(model, steps, seed=seed):
+        rows.append(Row(name, file_size(smaller), *judge(smaller)))
+    return smaller, rows
+
+
+def with_counts(model: StaticModel, texts: Iterable[str], progress: bool = False) -> StaticModel:
+    """The same model with token counts taken from these texts."""
+    return StaticModel(replace(model.parts(), counts=count_tokens(model.tokenizer, texts, model.table.size, progress)))
