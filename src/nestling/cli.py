@@ -134,7 +134,12 @@ def make(recipe: Path, report: Path | None, as_json: bool, **options: Any) -> No
     "--dtype", type=click.Choice(["float32", "float16", "int8", "int4"]), help="Rows of this type, a scale each."
 )
 @click.option("--vocabulary-rows", type=click.IntRange(1), help="Share K centroids between all tokens.")
-@click.option("--product", type=click.IntRange(1), help="Product codes, one byte for this many dims.")
+@click.option(
+    "--product",
+    nargs=2,
+    type=click.IntRange(1),
+    help="Product codes: one byte for this many dims up to dim 64, and for this many after it.",
+)
 @click.option("--exact", default=0, type=click.IntRange(0), help="With --product: tokens that keep exact rows.")
 @click.option("--corpus", type=PATH, help="Texts to count tokens on and, the first 4,000, to judge with.")
 @click.option("--column", help="Column of the texts in the corpus.")

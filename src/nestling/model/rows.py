@@ -243,7 +243,7 @@ FORMS: dict[str, type[FloatRows | Int8Rows | Int4Rows | CentroidRows | ProductRo
 
 @dataclass(frozen=True)
 class Table:
-    """Rows times token weights. weights: (n,) float32; or (n,) uint8, codes into `levels`, (<= 256,) float32; or none."""
+    """Rows times token weights: (n,) float32, or (n,) uint8 codes into `levels`, (<= 256,) float32, or none."""
 
     rows: Rows
     weights: Array | None = None
@@ -284,7 +284,7 @@ class Table:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], scheme: str, dim: int) -> "Table":
-        """Check and take the tensors of a table. Raises ValueError where they disagree with scheme, dim or each other."""
+        """Check and take the tensors of a table. Raises ValueError where they do not fit scheme, dim or each other."""
         if scheme not in FORMS:
             raise ValueError(f"scheme {scheme!r}, expected one of {', '.join(FORMS)}")
         rows: Rows = FORMS[scheme].from_tensors(tensors, dim)

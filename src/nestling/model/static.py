@@ -221,7 +221,7 @@ class StaticModel:
         return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
 
     def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
-        """Cosines of all queries with all documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
+        """Cosines of queries with documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
         return cosine_matrix(queries, documents)
 
     def count_tokens(self, texts: str | Iterable[str]) -> int | npt.NDArray[np.int64]:

@@ -13,9 +13,7 @@ from nestling.search.outline import Section
 from nestling.search.results import Passage
 
 TOKENS = 200
-_BYTES_A_TOKEN = (
-    4.5  # Measured on English prose; other scripts have more bytes a letter, and fewer letters a token.
-)
+_BYTES_A_TOKEN = 4.5  # Measured on English prose; other scripts have more bytes a letter, and fewer letters a token.
 
 _WORD = re.compile(r"\S")
 

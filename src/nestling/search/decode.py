@@ -2,6 +2,8 @@
 
 import codecs
 
+_HEAD = 8192
+
 
 class Unreadable(Exception):
     """A file whose text cannot be had. The message is the reason."""
@@ -11,22 +13,17 @@ class Binary(Unreadable):
     """A file that is not text at all."""
 
 
-_HEAD = 8192
-
-
 def decode(data: bytes) -> str:
-    """The text of a file, without byte order mark, each line ended by one "\\n".
+    """The text of a file, without byte order mark, its lines ended by "\\n".
 
-    Raises Binary where there is a NUL in the first 8 KB, and Unreadable where the bytes are not UTF-8 or UTF-16.
+    Raises Binary for a NUL in the first 8 KB, and Unreadable for bytes that are not UTF-8 or UTF-16.
     """
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    if encoding == "utf-8-sig" and b"\0" in data[:_HEAD]:
-        raise Binary("binary")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not wide and b"\0" in data[:_HEAD]:
+        raise Binary("no text")
     try:
-        text = data.decode(encoding)
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        name = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
-        raise Unreadable(
-            f"not {name} text: byte 0x{data[error.start]:02x} at offset {error.start}"
-        ) from error
+        name = "UTF-16" if wide else "UTF-8"
+        raise Unreadable(f"not {name}: {error.reason} at byte {error.start}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

@@ -40,9 +40,7 @@ def definitions(text: str, pattern: re.Pattern[str] = BY_KEYWORD) -> Iterator[He
     """
     found = [(match, len(match["indent"].expandtabs(4))) for match in pattern.finditer(text)]
     ends = _ends([(match.start(), indent) for match, indent in found], len(text))
-    around: list[
-        tuple[int, bool]
-    ] = []  # The indents of the definitions we are in, and whether each is opened.
+    around: list[tuple[int, bool]] = []  # The indents of the definitions we are in, and whether each is opened.
     last = None
     for (match, indent), end in zip(found, ends, strict=True):
         while around and around[-1][0] >= indent:
@@ -50,7 +48,7 @@ def definitions(text: str, pattern: re.Pattern[str] = BY_KEYWORD) -> Iterator[He
         wanted = not around or around[-1][1]
         around.append((indent, wanted and end - match.start() > _MOST))
         if wanted and (last is None or match.start() - last >= _LEAST):
-            start = _with_comments(text, match.start(), last or 0)
+            start = _with_comments(text, match, last or 0)
             last = start if last is not None or start >= _LEAST else 0
             yield Heading(last, match.end(), indent, match[str(match.lastgroup)])
 
@@ -67,11 +65,13 @@ def _ends(starts: list[tuple[int, int]], length: int) -> list[int]:
     return ends[::-1]
 
 
-def _with_comments(text: str, start: int, floor: int) -> int:
-    """Move a start up over the comment and decorator lines right above it, but not beyond `floor`."""
+def _with_comments(text: str, definition: re.Match[str], floor: int) -> int:
+    """The start of a definition, or of the comments and decorators right above it, unless indented further."""
+    start = definition.start()
     while start > floor:
         above = text.rfind("\n", floor, start - 1) + 1 or floor
-        if not text[above:start].lstrip().startswith(_ABOVE):
+        words = text[above:start].lstrip()
+        if not words.startswith(_ABOVE) or start - above - len(words) > len(definition["indent"]) + 1:
             break
         start = above
     return start

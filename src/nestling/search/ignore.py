@@ -107,8 +107,6 @@ def _regex(glob: str) -> str:
 
 def _piece(token: re.Match[str]) -> str:
     if token["members"] is not None:
-        members = re.sub(
-            r"\\(.)|([\[&|~^])", lambda member: re.escape(member[1] or member[2]), token["members"]
-        )
+        members = re.sub(r"\\(.)|([\[&|~^])", lambda member: re.escape(member[1] or member[2]), token["members"])
         return f"(?!/)[{'^' if token['negated'] else ''}{members.replace(']', chr(92) + ']')}]"
     return re.escape(token["literal"]) if token["literal"] else _WILD[str(token.lastgroup)]

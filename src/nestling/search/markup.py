@@ -1,6 +1,6 @@
 """The visible text of an HTML page, each word still on the line it has in the source.
 
-Where the page shows a break and the source has none, the text gets the character U+2029, a paragraph separator.
+Where the page shows a break and the source has none, the text gets a paragraph separator, U+2029.
 """
 
 import re

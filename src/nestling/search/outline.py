@@ -1,7 +1,7 @@
 """Where the sections of a text begin, and under which titles.
 
-Each kind of text has a function that finds its headings; `sections` cuts the text before them. The sections, laid end
-to end, are the text again, so nothing is lost and lines can be counted.
+Each kind of text has a function that finds its headings; `sections` cuts the text before them. The sections,
+laid end to end, are the text again, so nothing is lost and lines can be counted.
 """
 
 import re
@@ -25,7 +25,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a document that belongs together: its text, its first line and the trail of titles above it."""
+    """A part of a document: its text, its first line and the trail of titles above it."""
 
     text: str
     line: int = 1
@@ -65,9 +65,7 @@ def markdown(text: str) -> Iterator[Heading]:
         if match["hashes"]:
             yield Heading(match.start(), match.end(), len(match["hashes"]), match["title"].strip(" \t#"))
         elif match["above"]:
-            yield Heading(
-                match.start(), match.end(), 1 if match["under"] == "=" else 2, match["above"].strip()
-            )
+            yield Heading(match.start(), match.end(), 1 if match["under"] == "=" else 2, match["above"].strip())
 
 
 _RST = re.compile(
@@ -79,7 +77,7 @@ _LETTER = re.compile(r"[^\W_]")
 
 
 def rst(text: str) -> Iterator[Heading]:
-    """Headings of reStructuredText: a line with punctuation below it; a new sort of line is a deeper level."""
+    """Headings of reStructuredText: punctuation below a line; a new sort of it is a deeper level."""
     levels: dict[tuple[str, bool], int] = {}
     for match in _RST.finditer(text):
         if len(match["under"]) >= len(match["title"].strip()) and _LETTER.search(match["title"]):

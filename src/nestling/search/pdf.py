@@ -6,14 +6,12 @@ from pathlib import Path
 from nestling.search.decode import Unreadable
 
 _SILENT = logging.NullHandler()  # pypdf logs each oddity of a file, on stderr where nobody listens.
-_DAMAGE = (  # What pypdf lets through when a file is damaged.
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError,
-    ValueError,
-)  # fmt: skip
+# What pypdf lets through when a file is damaged:
+_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def pdf_text(path: Path) -> str:
-    """The pages of a PDF, joined by form feeds. Raises Unreadable with the reason where that cannot be done."""
+    """The pages of a PDF, joined by form feeds. Raises Unreadable where that cannot be done."""
     try:
         import pypdf
     except ImportError as error:

@@ -1,6 +1,6 @@
 """The passages nearest to a query, exactly, from a stream of any length.
 
-Passages are embedded in batches, and only the best so far are kept: memory does not grow with what is searched.
+Passages are embedded in batches, and only the best so far are kept: memory does not grow with the files.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ Ranked = list[tuple[float, Passage]]
 def rank(
     passages: Iterable[Passage], query: Vectors, model: Embedder, *, top: int, min_score: float | None = None
 ) -> Ranked:
-    """The `top` passages by cosine with the query, best first; equals by path and line. query: (dim,) float32.
+    """The `top` passages by cosine with the query, best first, equals by path and line. query: (dim,).
 
     A passage is embedded under its trail of headings, so that the words of a title count for all below it.
     """

@@ -22,9 +22,9 @@ _BY_BRACE = frozenset({
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> list[Section]:
-    """The sections of a file. Raises Unreadable with the reason, Binary, or InputError for a column that is missing.
+    """The sections of a file. columns: of tables, the columns to read; None: all that hold words.
 
-    columns: of tables, the columns to read; None: all that hold words.
+    Raises Unreadable with the reason, Binary for what is no text, and InputError for a missing column.
     """
     try:
         if path.suffix.lower() == ".pdf":
@@ -32,7 +32,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> list[Section]:
         return list(_sections(decode(path.read_bytes()), path, columns))
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
-    except (csv.Error, AssertionError) as error:  # html.parser asserts where a declaration is malformed.
+    except (csv.Error, AssertionError, RecursionError) as error:  # html.parser asserts.
         raise Unreadable(f"damaged {path.suffix} file: {error}") from error
 
 

@@ -28,8 +28,8 @@ def search(
 ) -> Report:
     """Rank the passages of files by their nearness in meaning to a query.
 
-    paths: files, and folders to look through. top: how many hits at most. min_score: the least cosine of a hit.
-    columns: of CSV, TSV and JSON Lines files, the columns to read. progress: a bar on stderr, after one second.
+    paths: files, and folders to look through. top: how many hits at most. min_score: the least cosine of a
+    hit. columns: what to read of CSV, TSV and JSON Lines files. progress: a bar on stderr, after one second.
 
     >>> report = search("how to install", ["docs"], model)
     >>> report.hits[0].passage.path
@@ -53,9 +53,7 @@ def search(
 
 def _query_vector(query: str, model: Embedder) -> Vectors:
     if not query.strip():
-        raise InputError(
-            "The query is blank.", "It is a word, a question or a sentence.", "Say what to look for."
-        )
+        raise InputError("The query is blank.", "It is a word, a question or a sentence.", "Say what to look for.")
     vector = model.encode_query(query)
     if not vector.any():
         raise InputError(
@@ -69,9 +67,7 @@ def _query_vector(query: str, model: Embedder) -> Vectors:
 class _Reading:
     """The passages of all files, one after another, and counts of what was read so far."""
 
-    def __init__(
-        self, paths: Sequence[str | PathLike[str]], columns: Sequence[str] | None, progress: bool
-    ) -> None:
+    def __init__(self, paths: Sequence[str | PathLike[str]], columns: Sequence[str] | None, progress: bool) -> None:
         named = [paths] if isinstance(paths, str | PathLike) else paths
         self.found_files = walk([Path(fspath(path)) for path in named])
         self.columns = columns
@@ -82,9 +78,7 @@ class _Reading:
     def passages(self) -> Iterator[Passage]:
         from tqdm import tqdm
 
-        bar = tqdm(
-            self.found_files, "searching", unit=" files", delay=1, leave=False, disable=not self.progress
-        )
+        bar = tqdm(self.found_files, "searching", unit=" files", delay=1, leave=False, disable=not self.progress)
         for item in bar:
             if isinstance(item, Problem):
                 self.problems.append(item)

@@ -21,12 +21,24 @@ _BEST = re.compile(f"{_OPEN}([^{_SHUT}]*){_SHUT}?")
 _INDENT = "    "
 
 
-def as_text(report: Report, *, colour: bool = False, width: int | None = None) -> str:
-    """Each hit as its place, score and headings above its snippet. width: fold the snippets to it."""
-    return "\n\n".join(_hit(hit, colour, width) for hit in report.hits)
+def show(report: Report) -> str:
+    """The hits as stdout wants them: in colour and folded to its width if it is a terminal, else plain."""
+    if not sys.stdout.isatty():
+        return render(report)
+    return render(report, colour=not os.environ.get("NO_COLOR"), width=shutil.get_terminal_size().columns)
 
 
-def as_json(report: Report, model: str) -> str:
+def render(report: Report, *, colour: bool = False, width: int | None = None) -> str:
+    """Each hit as a line with place, score and headings above its snippet. width: fold the snippets to it."""
+    return "\n".join(_hit(hit, colour, width) + "\n" for hit in report.hits)
+
+
+def show_summary(report: Report) -> None:
+    """Print on stderr what was searched, and what could not be read."""
+    click.echo(summary(report), err=True)
+
+
+def to_json(report: Report, model: str) -> str:
     """The whole report as one JSON document. model: its name."""
     return json.dumps(
         {
@@ -45,24 +57,14 @@ def as_json(report: Report, model: str) -> str:
 
 def summary(report: Report) -> str:
     """One line on what was searched, and one for each file that could not be read."""
-    parts = [
-        f"searched {_count(report.files, 'file')}, {_count(report.passages, 'passage')} in {report.seconds:.1f} s"
-    ]
+    searched = f"searched {_count(report.files, 'file')}, {_count(report.passages, 'passage')}"
+    parts = [f"{searched} in {report.seconds:.1f} s"]
     if report.binaries:
         parts.append(f"{_count(report.binaries, 'binary file')} skipped")
     if report.problems:
         parts.append(f"{_count(len(report.problems), 'file')} could not be read:")
     lines = [f"  {_printable(problem.path)}: {clean(problem.reason)}" for problem in report.problems]
     return "\n".join(["; ".join(parts), *lines])
-
-
-def show(report: Report) -> None:
-    """Print the hits on stdout and the summary on stderr; in colour and folded if stdout is a terminal."""
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    if report.hits:
-        click.echo(as_text(report, colour=terminal and not os.environ.get("NO_COLOR"), width=width))
-    click.echo(summary(report), err=True)
 
 
 def _hit(hit: Hit, colour: bool, width: int | None) -> str:
@@ -77,12 +79,10 @@ def _hit(hit: Hit, colour: bool, width: int | None) -> str:
 
 def _snippet(hit: Hit, colour: bool, width: int | None) -> list[str]:
     """The snippet's lines, indented, without blank ones; with colour, the best sentence is bold."""
-    start, end = hit.span
-    text = (
-        f"{hit.snippet[:start]}{_OPEN}{hit.snippet[start:end]}{_SHUT}{hit.snippet[end:]}"
-        if colour
-        else hit.snippet
-    )
+    text = hit.snippet
+    if colour:
+        start, end = hit.span
+        text = f"{text[:start]}{_OPEN}{text[start:end]}{_SHUT}{text[end:]}"
     lines = [line.rstrip() for line in textwrap.dedent(text).split("\n") if line.strip()]
     if width:
         room = max(20, width - len(_INDENT))
@@ -91,7 +91,7 @@ def _snippet(hit: Hit, colour: bool, width: int | None) -> list[str]:
 
 
 def _emboldened(lines: list[str]) -> Iterator[str]:
-    """Replace the marks around the best sentence by bold type, line by line, so that a pager can show any of them."""
+    """Replace the marks around the best sentence by bold type, line by line, as pagers need it."""
     inside = False
     for line in lines:
         marked = _OPEN * inside + line

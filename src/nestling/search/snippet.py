@@ -1,10 +1,11 @@
 """The part of a passage to show: around the sentence that is nearest to the query.
 
-A snippet is a slice of the passage, letter for letter (only control characters become spaces), so offsets in the one
-are offsets in the other.
+A snippet is a slice of the passage, letter for letter (only control characters become spaces), so a place in
+the one is easily found in the other.
 """
 
 import re
+import string
 from itertools import pairwise
 
 from nestling.search.model import Embedder, Vectors, cosines
@@ -15,9 +16,10 @@ LENGTH = 300
 _SENTENCE_END = re.compile(
     r"""[.!?][\"'”’)\]*_`]*\s+(?![a-z]) | [。！？]\s* | [\u2029\f]\s* | \n[^\S\n]*\n\s*
     | (?<=[=~-]{3})\n | ^\#.*\n\s*                                      # below a heading
-    | \n(?=[^\S\n]*(?:[-*+•|#>]|\d{1,3}[.)])\s)                         # before an item or a row""",
+    | \n(?=[^\S\n]*(?:[-*+•|#>]|\d{1,3}[.)])\s) | (?<=\|)\n            # before an item, after a row""",
     re.VERBOSE | re.MULTILINE,
 )
+_MARKS = string.punctuation + string.whitespace
 _LINE_END = re.compile(r"\n\s*")
 _CONTROL = {
     **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], " "),
@@ -28,7 +30,7 @@ _CONTROL = {
 
 def hit(score: float, passage: Passage, query: Vectors, model: Embedder) -> Hit:
     """A passage with its snippet. query: (dim,) float32."""
-    found = sentences(passage)
+    found = [place for place in sentences(passage) if not _is_title(passage, *place)] or sentences(passage)
     scores = cosines(model.encode_document([passage.text[start:end] for start, end in found]), query)
     start, end = found[int(scores.argmax())]
     first, last = _window(passage.text, found, start, end)
@@ -52,6 +54,12 @@ def sentences(passage: Passage) -> list[tuple[int, int]]:
         if piece.strip():
             found.append((end - len(piece.lstrip()), start + len(piece.rstrip())))
     return found
+
+
+def _is_title(passage: Passage, start: int, end: int) -> bool:
+    """Whether a sentence is one of the titles that stand above the passage anyway."""
+    titles = passage.heading.split(" > ")
+    return passage.text[start:end].strip(_MARKS) in [title.strip(_MARKS) for title in titles]
 
 
 def _window(text: str, found: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:

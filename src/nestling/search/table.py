@@ -18,21 +18,24 @@ _LETTER = re.compile(r"[^\W\d_]")
 
 def delimited(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
     """The rows below the header of a CSV or TSV file; of each, the named columns or all that hold words."""
-    header, *rows = _records(text) or [(1, [])]
+    records = _records(text)
+    if not records:
+        return
+    (_, header), *rows = records
     if columns is None:
-        wanted = sorted(
-            {number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)}
-        )
+        wanted = sorted({number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)})
     else:
-        _check(columns, header[1], place)
-        wanted = [header[1].index(column) for column in columns]
+        _check(columns, header, place)
+        wanted = [header.index(column) for column in columns]
     for line, row in rows:
         yield Section(BREAK.join(row[number] for number in wanted if number < len(row)), line)
 
 
 def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
-    """The records of a JSON Lines file; of each, the strings in the named fields or in all. A line that is not JSON
-    is taken as it stands."""
+    """The records of a JSON Lines file; of each, the strings in the named fields or in all.
+
+    A line that is not JSON is taken as it stands.
+    """
     records = [(number, _value(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if columns is not None and records:
         names = {name: None for _, record in records if isinstance(record, dict) for name in record}
@@ -41,13 +44,11 @@ def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator
         if columns is not None and isinstance(record, dict):
             record = [record.get(column) for column in columns]
         text = BREAK.join(_strings(record)).replace("\n", BREAK)
-        yield Section(
-            text.encode("utf-8", "replace").decode(), line
-        )  # JSON can spell half of a surrogate pair.
+        yield Section(text.encode("utf-8", "replace").decode(), line)  # JSON can spell half a letter.
 
 
 def _records(text: str) -> list[tuple[int, list[str]]]:
-    """Each record with its first line. The delimiter is the one of , ; and tab that the first line has most of."""
+    """Each record with its first line. The delimiter: of comma, semicolon and tab, the first line's favourite."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     records, line = [], 1

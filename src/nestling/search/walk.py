@@ -16,7 +16,7 @@ _SKIPPED = frozenset({"CVS", "_darcs", "node_modules", "__pycache__", "venv"})
 
 
 def walk(paths: Sequence[Path]) -> Iterator[Path | Problem]:
-    """Every file under the paths: the paths in their order, sorted by name within; a shut folder as a Problem.
+    """Every file under the paths: the paths in their order, sorted by name within. A shut folder is a Problem.
 
     A file that is named is always there. A path that does not exist is an InputError, raised at once.
     """

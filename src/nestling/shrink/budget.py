@@ -15,11 +15,11 @@ from nestling.errors import InputError
 from nestling.model.load import requantize
 from nestling.model.rows import Table
 from nestling.model.static import StaticModel
-from nestling.shrink.codebook import to_centroids, to_products, with_exact
+from nestling.shrink.codebook import block_widths, to_centroids, to_products, with_exact
 from nestling.shrink.fidelity import Judge
 from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 
-WIDTHS = (4, 6, 8, 12, 16)
+WIDTHS = ((4, 4), (4, 8), (4, 12), (6, 6), (6, 12), (8, 8), (12, 12))
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
 MOST_CENTROIDS = 4096
 LEAST_DIM = 48
@@ -28,19 +28,23 @@ ROUGH_ROUNDS = 6
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to store a table. kind: a scheme of model/rows.py; tokens: rows kept; dim: columns;
-    width: columns a code (product); exact: exact rows (product); centroids: how many (centroids)."""
+    """A way to store a table. kind: a scheme of model/rows.py; tokens: how many of the most counted to keep, to which
+    come those that the tokenizer needs; dim: columns; widths: columns a product code, up to column 64 and after it;
+    exact: tokens with exact rows beside product codes; centroids: how many."""
 
     kind: str
     tokens: int
     dim: int
-    width: int = 0
+    widths: tuple[int, int] = (0, 0)
     exact: int = 0
     centroids: int = 0
 
     def __str__(self) -> str:
-        detail = {"product": f" {self.width} dims a code, {self.exact} exact", "centroids": f" {self.centroids}"}
-        return f"{self.kind}{detail.get(self.kind, '')}, {self.tokens} tokens x {self.dim}"
+        detail = {
+            "product": f" {self.widths[0]} and {self.widths[1]} dims a code, {self.exact:,} exact rows",
+            "centroids": f" {self.centroids:,}",
+        }
+        return f"{self.kind}{detail.get(self.kind, '')}, {self.tokens:,} tokens x {self.dim}"
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ def shrink_to_budget(
 
 def apply_scheme(model: StaticModel, scheme: Scheme, *, rounds: int = 25, seed: int = 0) -> StaticModel:
     """Prune, cut and code a float model as the scheme says. The token counts go: they have done their work."""
-    smaller = prune_vocabulary(model, scheme.tokens) if scheme.tokens < model.table.size else model
+    smaller = prune_vocabulary(model, scheme.tokens)
     smaller = smaller.with_table(smaller.table.cut(smaller.check_dim(scheme.dim)))
     rows, counts = smaller.table.expanded(), needed_counts(smaller)
     make: dict[str, Callable[[], Table]] = {
-        "product": lambda: to_products(rows, counts, scheme.width, scheme.exact, rounds=rounds, seed=seed),
+        "product": lambda: to_products(
+            rows, counts, block_widths(scheme.dim, *scheme.widths), scheme.exact, rounds=rounds, seed=seed
+        ),
         "centroids": lambda: to_centroids(rows, counts, scheme.centroids, rounds=rounds, seed=seed),
     }
     table = make[scheme.kind]() if scheme.kind in make else requantize(smaller.table, scheme.kind)
@@ -108,21 +114,23 @@ def _candidates(model: StaticModel, budget: int, seed: int) -> Iterator[tuple[St
     """Every scheme that may fit, as a model: plain rows and centroids, then product codes filled up with exact rows."""
     pruned = {size: prune_vocabulary(model, size) for size in (int(share * model.table.size) for share in SHARES)}
     dims = [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
-    for smaller in pruned.values():
-        for scheme in _plain_schemes(smaller.table.size, dims, budget):
-            yield apply_scheme(smaller, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
+    for size in pruned:
+        for scheme in _plain_schemes(size, dims, budget):
+            yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
     for dim in dims:
         scheme = _centroid_scheme(model.table.size, dim, budget)
         if scheme.centroids > 1:
             yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
     rows, counts = model.table.expanded(), needed_counts(model)
-    for width in WIDTHS:
-        coded = model.with_table(to_products(rows, counts, width, rounds=ROUGH_ROUNDS, seed=seed))
+    for widths in WIDTHS:
+        blocks = block_widths(model.dim, *widths)
+        coded = model.with_table(to_products(rows, counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
         for size, smaller in pruned.items():
             fewer = prune_vocabulary(coded, size)
             for dim in dims:
-                if smaller.table.size * -(-dim // width) < budget:
-                    yield from _filled(smaller, fewer, dim, width, budget)
+                if smaller.table.size * len(block_widths(dim, *widths)) < budget:
+                    scheme = Scheme("product", size, dim, widths)
+                    yield from _filled(smaller, fewer, scheme, budget)
 
 
 def _plain_schemes(tokens: int, dims: Sequence[int], budget: int) -> Iterator[Scheme]:
@@ -140,16 +148,16 @@ def _centroid_scheme(tokens: int, dim: int, budget: int) -> Scheme:
 
 
 def _filled(
-    smaller: StaticModel, coded: StaticModel, dim: int, width: int, budget: int
+    smaller: StaticModel, coded: StaticModel, scheme: Scheme, budget: int
 ) -> Iterator[tuple[StaticModel, Scheme]]:
-    """Product codes of `dim` columns with as many exact rows as the budget leaves room for.
+    """Product codes with as many exact rows as the budget leaves room for, if it leaves any.
 
     smaller: the float rows of the same tokens as coded.
     """
-    rows, counts = smaller.table.cut(dim).expanded(), needed_counts(smaller)
-    bare = with_exact(coded.table.cut(dim), rows, counts, 0)
+    rows, counts = smaller.table.cut(scheme.dim).expanded(), needed_counts(smaller)
+    bare = with_exact(coded.table.cut(scheme.dim), rows, counts, 0)
     room = budget - file_size(without_counts(coded.with_table(bare)))
-    exact = min(room // (dim + 4 - -(-dim // width)), len(rows) // 2)
+    exact = min(room // (scheme.dim + 4 - len(block_widths(scheme.dim, *scheme.widths))), len(rows) // 2)
     if exact >= 0:
         table = with_exact(bare, rows, counts, exact)
-        yield without_counts(coded.with_table(table)), Scheme("product", len(rows), dim, width, exact)
+        yield without_counts(coded.with_table(table)), replace(scheme, exact=exact)

@@ -16,6 +16,8 @@ from nestling.shrink.kmeans import kmeans
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.uint32]
+WORDS = 256
+SPLIT = 64
 
 
 def importance(rows: Floats, counts: Counts) -> npt.NDArray[np.float64]:
@@ -33,30 +35,39 @@ def to_centroids(rows: Floats, counts: Counts, k: int, *, rounds: int = 25, seed
     return _with_lengths(coded, rows)
 
 
-def to_products(
-    rows: Floats, counts: Counts, width: int, exact: int = 0, *, words: int = 256, rounds: int = 25, seed: int = 0
-) -> Table:
-    """Product codes: blocks of `width` columns, one byte each; `exact` tokens keep int8 rows.
+def block_widths(dim: int, narrow: int, wide: int | None = None) -> tuple[int, ...]:
+    """Columns of each block: `narrow` ones up to column 64, where an ordered table says most, `wide` ones after it.
 
-    A last, narrower block takes the columns that are left over. The code books are fitted twice where there are exact
-    rows: on all tokens, to find those whose error weighs most, then on the others.
+    A block at the end of either part takes what is left over.
+    """
+    widths = []
+    for start, end, width in ((0, min(dim, SPLIT), narrow), (SPLIT, dim, wide or narrow)):
+        widths += [min(width, end - place) for place in range(start, end, width)]
+    return tuple(widths)
+
+
+def to_products(
+    rows: Floats, counts: Counts, widths: tuple[int, ...], exact: int = 0, *, rounds: int = 25, seed: int = 0
+) -> Table:
+    """Product codes: blocks of columns, one byte each; `exact` tokens keep int8 rows. widths add up to the columns.
+
+    The code books are fitted twice where there are exact rows: on all tokens, to find those whose error weighs most,
+    then on the others.
     """
     if exact:
-        first = to_products(rows, counts, width, words=words, rounds=rounds, seed=seed)
+        first = to_products(rows, counts, widths, rounds=rounds, seed=seed)
         exact_ids = _worst(first.rows, rows, counts, exact)
     else:
         exact_ids = np.zeros(0, np.int64)
     directions, weights = _directions(rows), importance(rows, counts)
     coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
-    starts = range(0, rows.shape[1], width)
-    codes = np.zeros((len(coded), len(starts)), np.uint8)
-    book = np.zeros((min(words, max(len(coded), 1)), rows.shape[1]), np.float32)
-    for block, start in enumerate(starts):
-        columns = slice(start, start + width)
-        centres, nearest = kmeans(directions[coded, columns], weights[coded], words, rounds=rounds, seed=seed + block)
+    codes = np.zeros((len(coded), len(widths)), np.uint8)
+    book = np.zeros((min(WORDS, max(len(coded), 1)), rows.shape[1]), np.float32)
+    for block, end in enumerate(np.cumsum(widths)):
+        columns = slice(end - widths[block], end)
+        centres, nearest = kmeans(directions[coded, columns], weights[coded], WORDS, rounds=rounds, seed=seed + block)
         book[: len(centres), columns] = centres
         codes[:, block] = nearest
-    widths = tuple(min(width, rows.shape[1] - start) for start in starts)
     values, scales = _quantize_blocks(book, widths)
     return _with_lengths(
         ProductRows(codes, values, scales, widths, _exact(directions, exact_ids), _ids(exact_ids)), rows
@@ -92,7 +103,7 @@ def _worst(coded: Rows, rows: Floats, counts: Counts, most: int) -> npt.NDArray[
 
 def _directions(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions: Floats = rows / np.where(lengths > 0, lengths, 1)
+    directions: Floats = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return directions
 
 

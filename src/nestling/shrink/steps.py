@@ -10,7 +10,7 @@ from nestling.files.texts import read_texts
 from nestling.model.load import requantize
 from nestling.model.static import StaticModel
 from nestling.shrink.budget import Row, file_size, shrink_to_budget, without_counts
-from nestling.shrink.codebook import to_centroids, to_products
+from nestling.shrink.codebook import block_widths, to_centroids, to_products
 from nestling.shrink.dims import cut_dims
 from nestling.shrink.fidelity import HELD_OUT, Judge, sample_texts
 from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
@@ -22,14 +22,14 @@ class Steps:
     """What to do, in this order; None or 0 leaves a step out.
 
     vocabulary: tokens to keep, the most counted. dim: columns to keep. vocabulary_rows: centroids to share between all
-    tokens. product: columns a product code. exact: tokens that keep exact rows beside product codes.
+    tokens. product: columns a product code, up to column 64 and after it. exact: tokens that keep exact rows beside product codes.
     dtype: of the rows: float32, float16, int8 or int4.
     """
 
     vocabulary: int | None = None
     dim: int | None = None
     vocabulary_rows: int | None = None
-    product: int | None = None
+    product: tuple[int, int] | None = None
     exact: int = 0
     dtype: str | None = None
 
@@ -58,9 +58,10 @@ def take_steps(model: StaticModel, steps: Steps, *, seed: int = 0) -> Iterator[t
         model = model.with_table(table)
         yield f"{steps.vocabulary_rows:,} centroids", model
     if steps.product is not None:
-        table = to_products(model.table.expanded(), needed_counts(model), steps.product, steps.exact, seed=seed)
+        widths = block_widths(model.dim, *steps.product)
+        table = to_products(model.table.expanded(), needed_counts(model), widths, steps.exact, seed=seed)
         model = model.with_table(table)
-        yield f"product codes of {steps.product} dims, {steps.exact:,} exact rows", model
+        yield f"{len(widths)} product codes a token, {steps.exact:,} exact rows", model
     if steps.dtype is not None:
         model = model.with_table(requantize(model.table, steps.dtype))
         yield steps.dtype, model

@@ -1,0 +1,197 @@
+"""Files of each kind -> sections: their text, lines and headings."""
+
+import builtins
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+
+from nestling.errors import InputError
+from nestling.search.decode import Binary, Unreadable
+from nestling.search.outline import Section
+from nestling.search.read import read
+
+
+def sections(folder: Path, name: str, content: str | bytes, columns: list[str] | None = None) -> list[Section]:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read(path, columns)
+
+
+def outline(found: list[Section]) -> list[tuple[int, str]]:
+    return [(section.line, section.heading) for section in found]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    assert sections(tmp_path, "a.txt", "Grüße\r\nan\ralle 🐦".encode(encoding))[0].text == "Grüße\nan\nalle 🐦"
+
+
+def test_no_letters_are_guessed(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="not UTF-8: invalid continuation byte at byte 2"):
+        sections(tmp_path, "a.txt", "Grüße".encode("latin-1"))
+    with pytest.raises(Unreadable, match="not UTF-16"):
+        sections(tmp_path, "a.txt", "x".encode("utf-16") + b"\x00")
+    with pytest.raises(Binary):
+        sections(tmp_path, "a.txt", b"PNG\x00 and more")
+    with pytest.raises(Unreadable, match="No such file"):
+        read(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize("suffix", ["txt", "md", "rst", "html", "csv", "tsv", "jsonl", "py", "c"])
+@pytest.mark.parametrize("content", ["", "\n", " \n\n\t\n", "\ufeff"])
+def test_nothing_is_no_section_with_words(tmp_path: Path, suffix: str, content: str) -> None:
+    assert not any(section.text.strip() for section in sections(tmp_path, f"a.{suffix}", content))
+
+
+def test_markdown(tmp_path: Path) -> None:
+    text = "---\ntitle: x\n---\nintro\n\n# One\n## Two ##\nbody\n```\n# comment\n```\n\nThree\n=====\nbody\n### Four\nend\n"
+    found = sections(tmp_path, "a.md", text)
+    assert outline(found) == [(1, ""), (6, "One > Two"), (13, "Three"), (16, "Three > Four")]
+    assert "".join(section.text for section in found) == text
+
+
+def test_rst(tmp_path: Path) -> None:
+    text = "=====\nTitle\n=====\n\nintro\n\nPart\n----\nbody\n\nOther\n-----\n\n===  ===\na    b\n===  ===\n"
+    assert outline(sections(tmp_path, "a.rst", text)) == [(1, "Title"), (7, "Title > Part"), (11, "Title > Other")]
+
+
+def test_html(tmp_path: Path) -> None:
+    text = (
+        "<html><head><title>Birds</title>\n<style>p { x }</style>\n<script>\nvar no = '<p>no</p>';\n</script></head>\n"
+        '<body><h1>The <b>nest</b></h1><p class="a"\n  id="b">Twigs &amp; moss.</p><p>Eggs.</p>\n<h2>Young</h2>\n<p>Fly.'
+    )
+    found = sections(tmp_path, "a.html", text)
+    assert outline(found) == [(1, "Birds > The nest"), (8, "Birds > The nest > Young")]
+    assert [section.text.split() for section in found] == [
+        ["Birds", "The", "nest", "Twigs", "&", "moss.", "Eggs."],
+        ["Young", "Fly."],
+    ]
+    assert found[0].text.split("\n")[6].strip() == "Twigs & moss.\u2029\u2029Eggs."
+
+
+PYTHON = '''"""What this module is for, told at some length, so that it is worth a passage of its own, and then some
+more words, as a module that is of any use has them."""
+
+import os
+
+# About first.
+@decorated
+def first(a):
+    return "a text that is long enough for the function to stand alone"
+
+
+class Second:
+    """def not_this: one."""
+
+    def third(self):
+        """A method of a small class stays in it."""
+'''
+
+
+def test_code(tmp_path: Path) -> None:
+    found = sections(tmp_path, "a.py", PYTHON)
+    assert outline(found) == [(1, ""), (6, "first"), (12, "Second")]
+    assert {section.kind for section in found} == {"code"}
+
+
+def test_large_classes_are_opened(tmp_path: Path) -> None:
+    method = "    def method_{}(self):\n" + "        # words about it\n" * 12
+    found = sections(tmp_path, "a.py", "class Large:\n" + "".join(method.format(n) for n in range(5)))
+    assert outline(found)[:2] == [(1, "Large"), (15, "Large > method_1")]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "line", "name"),
+    [
+        ("c", "static int *main(int argc, char **argv) {", "main"),
+        ("c", "void\nrun(struct thing *a)\n{", "run"),
+        ("cpp", "bool Nest::empty() const {", "Nest::empty"),
+        ("rs", "pub(crate) async fn hatch<T>(egg: T) {", "hatch"),
+        ("rs", "impl<T> Bird for Swift {", "Bird"),
+        ("go", "func (n *Nest) Add(egg Egg) error {", "Add"),
+        ("js", "export default async function hatch(egg) {", "hatch"),
+        ("ts", "export interface Egg {", "Egg"),
+        ("java", "public final class Nest extends Tree {", "Nest"),
+        ("sh", "hatch() {", "hatch"),
+        ("rb", "module Birds", "Birds"),
+    ],
+)
+def test_definitions_of_many_languages(tmp_path: Path, suffix: str, line: str, name: str) -> None:
+    found = sections(tmp_path, f"a.{suffix}", "\n\n\n" + "// filler words\n" * 20 + "\n" + line + "\n")
+    assert [section.heading for section in found] == ["", name]
+
+
+def test_csv(tmp_path: Path) -> None:
+    text = 'id,title,text\r\n1,Nest,"two\r\nlines"\r\n\r\n2,Egg,"say ""peep"""\r\n3,Short\r\n'
+    found = sections(tmp_path, "a.csv", text)
+    assert [(section.line, section.text) for section in found] == [
+        (2, "Nest\u2029two\nlines"), (5, 'Egg\u2029say "peep"'), (6, "Short"),
+    ]  # fmt: skip
+    assert [s.text for s in sections(tmp_path, "a.csv", text, ["text", "id"])] == [
+        "two\nlines\u20291",
+        'say "peep"\u20292',
+        "3",
+    ]
+    assert sections(tmp_path, "b.csv", "a;b\nx, y;z\n")[0].text == "x, y\u2029z"
+    assert sections(tmp_path, "b.tsv", "a\tb\nx, y\tz\n")[0].text == "x, y\u2029z"
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    text = '{"id": 1, "title": "Nest", "tags": ["wood", {"by": "bird"}]}\n\nno json\n{"title": "half \\ud800\\nline"}\n'
+    found = sections(tmp_path, "a.jsonl", text)
+    assert [(s.line, s.text) for s in found] == [
+        (1, "Nest\u2029wood\u2029bird"), (3, "no json"), (4, "half ?\u2029line"),
+    ]  # fmt: skip
+    assert sections(tmp_path, "a.jsonl", text, ["tags"])[0].text == "wood\u2029bird"
+    with pytest.raises(Unreadable, match="damaged"):
+        sections(tmp_path, "deep.jsonl", "[" * 900 + '"x"' + "]" * 900 + "\n" + "[" * 100_000)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "id,title\n1,x\n"), ("a.jsonl", '{"id": 1}\n{"title": "x"}\n')])
+def test_a_missing_column_names_those_that_are_there(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InputError, match=rf"'body' is not in .*{name}\. Its columns are: id, title\. Name one"):
+        sections(tmp_path, name, text, ["title", "body"])
+
+
+def make_pdf(*pages: str) -> bytes:
+    """A PDF of one line a page, written by hand."""
+    writer = pypdf.PdfWriter()
+    font = pypdf.generic.DictionaryObject(
+        {pypdf.generic.NameObject(f"/{key}"): pypdf.generic.NameObject(f"/{value}")
+         for key, value in {"Type": "Font", "Subtype": "Type1", "BaseFont": "Helvetica"}.items()}
+    )  # fmt: skip
+    for text in pages:
+        page = writer.add_blank_page(300, 300)
+        stream = pypdf.generic.StreamObject()
+        stream.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
+        name = pypdf.generic.NameObject
+        fonts = pypdf.generic.DictionaryObject({name("/F1"): font})
+        page[name("/Resources")] = pypdf.generic.DictionaryObject({name("/Font"): fonts})
+        page[name("/Contents")] = writer._add_object(stream)
+    data = io.BytesIO()
+    writer.write(data)
+    return data.getvalue()
+
+
+def test_pdf(tmp_path: Path) -> None:
+    found = sections(tmp_path, "a.pdf", make_pdf("Eggs hatch in May.", "Chicks leave in June."))
+    assert found == [Section("Eggs hatch in May.\fChicks leave in June.", kind="page")]
+    with pytest.raises(Unreadable, match="damaged or locked PDF"):
+        sections(tmp_path, "b.pdf", b"%PDF-1.7 and then nothing")
+
+
+def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_pypdf(name: str, globals: Mapping[str, object] | None = None, *rest: Any) -> Any:
+        if name == "pypdf":
+            raise ImportError(name)
+        return real(name, globals, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_pypdf)
+    with pytest.raises(Unreadable, match=r"pip install 'nestling\[pdf\]'"):
+        sections(tmp_path, "a.pdf", b"")

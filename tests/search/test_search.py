@@ -1,0 +1,130 @@
+"""The whole way: files in, report out, and the report as text and JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click import unstyle
+
+from nestling.errors import InputError
+from nestling.search import Embedder, Passage, Problem, Report, search
+from nestling.search import rank as ranking
+from nestling.search.rank import rank
+from nestling.search.show import render, show_summary, summary, to_json
+from nestling.search.snippet import LENGTH, hit, sentences
+
+NEST = (
+    "# Nests\n\nA nest is made of twigs.\nIt is lined with moss.\n\n## Eggs\n\nMost eggs are blue. They hatch in May!\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "nest.md").write_text(NEST)
+    (tmp_path / "tree.txt").write_text("Trees have leaves.\n")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\x00\x00")
+    (tmp_path / "old.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    return tmp_path
+
+
+def test_report(folder: Path, model: Embedder) -> None:
+    report = search("when do eggs hatch", [folder], model, top=2)
+    assert (report.files, report.passages, report.binaries) == (2, 3, 1)
+    assert report.problems == (
+        Problem(str(folder / "gone.txt"), "No such file or directory"),
+        Problem(str(folder / "old.txt"), "not UTF-8: unexpected end of data at byte 3"),
+    )
+    best = report.hits[0]
+    assert (best.passage.path, best.passage.line, best.best_line) == (str(folder / "nest.md"), 6, 8)
+    assert best.passage.heading == "Nests > Eggs"
+    assert best.snippet[slice(*best.span)] == "They hatch in May!"
+    assert search("when do eggs hatch", str(folder), model, top=2).hits == report.hits
+
+
+def test_min_score_and_an_empty_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory, model: Embedder) -> None:
+    assert len(search("moss", [folder], model, min_score=0.1).hits) == 1
+    assert search("moss", [folder], model, min_score=0.99).hits == ()
+    empty = search("moss", [tmp_path_factory.mktemp("empty")], model)
+    assert (empty.hits, empty.files, empty.passages) == ((), 0, 0)
+
+
+def test_what_cannot_be_asked(folder: Path, model: Embedder) -> None:
+    with pytest.raises(InputError, match=r"The query is blank\. .* Say what to look for\."):
+        search(" \n", [folder], model)
+    with pytest.raises(InputError, match=r"no word that this model knows\."):
+        search("?!", [folder], model)
+    with pytest.raises(InputError, match=r"top=0 asks for no hits\."):
+        search("nest", [folder], model, top=0)
+    with pytest.raises(InputError, match=r"does not exist"):
+        search("nest", [folder / "no"], model)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1024])
+def test_rank_is_the_exact_order(model: Embedder, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(ranking, "_BATCH", batch)
+    texts = ["egg", "nest egg", "nest", "tree", "nest egg", "egg", ""]
+    passages = [Passage("b" if n % 2 else "a", n, n, "", text) for n, text in enumerate(texts)]
+    scores = model.encode_document(texts) @ model.encode_query("nest egg")
+    order = sorted(range(len(texts)), key=lambda n: (-scores[n], passages[n].path, n))
+    ranked = rank(iter(passages), model.encode_query("nest egg"), model, top=5)
+    assert [passage for _, passage in ranked] == [passages[n] for n in order[:5]]
+    assert np.allclose([score for score, _ in ranked], scores[order[:5]])
+
+
+def test_headings_count(model: Embedder) -> None:
+    passages = [Passage("a", 1, 1, "", "blue"), Passage("b", 1, 1, "Eggs", "blue")]
+    assert rank(passages, model.encode_query("blue eggs"), model, top=1)[0][1].path == "b"
+
+
+def test_snippets_stay_short_and_point_to_the_best_sentence(model: Embedder) -> None:
+    filler = "Some words that are about nothing. " * 20
+    passage = Passage("a", 5, 7, "", f"{filler}\n{filler}The egg\x1b[31m hatches. {filler}")
+    found = hit(0.5, passage, model.encode_query("egg hatches"), model)
+    assert found.snippet[slice(*found.span)] == "The egg [31m hatches."
+    assert found.best_line == 6
+    assert len(found.snippet) <= LENGTH
+    long = hit(0.5, Passage("a", 1, 1, "", "egg" * 500), model.encode_query("egg"), model)
+    assert long.span == (0, LENGTH)
+
+
+def test_sentences() -> None:
+    text = "# Title\nOne is e.g. here. Two\ngoes on! - no\n\n- item\n| a | b |\n日本。語"
+    pieces = ["# Title", "One is e.g. here.", "Two\ngoes on!", "- no", "- item", "| a | b |", "日本。", "語"]
+    assert [text[start:end] for start, end in sentences(Passage("a", 1, 1, "", text))] == pieces
+    code = Passage("a", 1, 1, "", "def a():\n\n    b. C", "code")
+    assert [code.text[start:end] for start, end in sentences(code)] == ["def a():", "b. C"]
+
+
+def test_text(folder: Path, model: Embedder) -> None:
+    report = search("when do eggs hatch", [folder / "nest.md"], model, top=1)
+    plain = render(report)
+    score = f"{report.hits[0].score:.2f}"
+    head = f"{folder / 'nest.md'}:8  {score}  Nests > Eggs"
+    assert plain == f"{head}\n    ## Eggs\n    Most eggs are blue. They hatch in May!\n"
+    styled = render(report, colour=True, width=30)
+    assert "\x1b[1mThey hatch\x1b[0m" in styled
+    assert unstyle(styled) == f"{head}\n    ## Eggs\n    Most eggs are blue. They\n    hatch in May!\n"
+
+
+def test_json(folder: Path, model: Embedder) -> None:
+    report = search("when do eggs hatch", [folder], model, top=1)
+    document = json.loads(to_json(report, "nano"))
+    assert list(document) == ["query", "model", "files", "passages", "binaries", "seconds", "hits", "problems"]
+    assert document["hits"] == [
+        {
+            "path": str(folder / "nest.md"), "unit": "line", "line": 6, "end_line": 8, "best_line": 8,
+            "score": round(report.hits[0].score, 4), "heading": "Nests > Eggs",
+            "snippet": "## Eggs\n\nMost eggs are blue. They hatch in May!", "span": [29, 47],
+        }
+    ]  # fmt: skip
+    assert [problem["path"] for problem in document["problems"]] == [str(folder / "gone.txt"), str(folder / "old.txt")]
+
+
+def test_summary_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("q", (), 214, 3120, 3, (Problem("a\udcff.txt", "not UTF-8"),), 1.23)
+    expected = "searched 214 files, 3,120 passages in 1.2 s; 3 binary files skipped; 1 file could not be read:"
+    assert summary(report) == f"{expected}\n  a\ufffd.txt: not UTF-8"
+    show_summary(report)
+    assert capsys.readouterr().err == summary(report) + "\n"
