@@ -7,7 +7,9 @@ or leaves the old file as it was.
 
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,14 +58,14 @@ def _sync(path: Path) -> None:
 
 
 def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
-    """Parse a JSON file of at most `most` bytes, refusing repeated keys, bad UTF-8 and bottomless nesting."""
+    """Parse a JSON file of at most `most` bytes, refusing what `parse_json` refuses."""
     return parse_json(read_bytes(path, most), str(path))
 
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes."""
     try:
-        size = path.stat().st_size
+        size = _regular_size(path)
         if size > most:
             raise ModelFileError(f"{path} has {size:,} bytes;", f"at most {most:,} are read.", "Check the file.")
         return path.read_bytes()
@@ -73,16 +75,32 @@ def read_bytes(path: Path, most: int) -> bytes:
         ) from error
 
 
+def _regular_size(path: Path) -> int:
+    """Bytes of a regular file. Opening a pipe would wait for ever, and a device may have no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no regular file")
+    return found.st_size
+
+
 def parse_json(raw: bytes, name: str) -> Any:
-    """JSON from bytes; `name` says in an error where they came from."""
+    """JSON from bytes, refusing repeated keys, bad UTF-8, halves of characters and bottomless nesting.
+
+    name: says in an error where they came from.
+    """
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats)
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_no_repeats)
+        if HALF_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{name} is not valid JSON: {error}.", "UTF-8 JSON without repeated keys was expected.", DAMAGED
         ) from error
 
 
+HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")  # of a pair, as it should be, or alone, which no UTF-8 can hold
 DAMAGED = "The file is damaged or hostile: get it again from where it came."
 
 
@@ -107,7 +125,7 @@ def read_header(path: Path) -> dict[str, Any]:
     elsewhere than the file, shapes that disagree with their bytes, and unknown dtypes.
     """
     try:
-        size = path.stat().st_size
+        size = _regular_size(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):

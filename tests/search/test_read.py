@@ -31,7 +31,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
 
 def test_no_letters_are_guessed(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="not UTF-8: invalid continuation byte at byte 2"):
+    with pytest.raises(Unreadable, match="not UTF-8: invalid start byte at byte 2"):
         sections(tmp_path, "a.txt", "Grüße".encode("latin-1"))
     with pytest.raises(Unreadable, match="not UTF-16"):
         sections(tmp_path, "a.txt", "x".encode("utf-16") + b"\x00")
@@ -48,7 +48,8 @@ def test_nothing_is_no_section_with_words(tmp_path: Path, suffix: str, content: 
 
 
 def test_markdown(tmp_path: Path) -> None:
-    text = "---\ntitle: x\n---\nintro\n\n# One\n## Two ##\nbody\n```\n# comment\n```\n\nThree\n=====\nbody\n### Four\nend\n"
+    front = "---\ntitle: x\n---\nintro\n\n"
+    text = front + "# One\n## Two ##\nbody\n```\n# comment\n```\n\nThree\n=====\nbody\n### Four\nend\n"
     found = sections(tmp_path, "a.md", text)
     assert outline(found) == [(1, ""), (6, "One > Two"), (13, "Three"), (16, "Three > Four")]
     assert "".join(section.text for section in found) == text
@@ -61,8 +62,10 @@ def test_rst(tmp_path: Path) -> None:
 
 def test_html(tmp_path: Path) -> None:
     text = (
-        "<html><head><title>Birds</title>\n<style>p { x }</style>\n<script>\nvar no = '<p>no</p>';\n</script></head>\n"
-        '<body><h1>The <b>nest</b></h1><p class="a"\n  id="b">Twigs &amp; moss.</p><p>Eggs.</p>\n<h2>Young</h2>\n<p>Fly.'
+        "<html><head><title>Birds</title>\n<style>p { x }</style>\n<script>\nvar no = '<p>no</p>';\n</script>"
+        "</head>\n"
+        '<body><h1>The <b>nest</b></h1><p class="a"\n  id="b">Twigs &amp; moss.</p>'
+        "<p>Eggs.</p>\n<h2>Young</h2>\n<p>Fly."
     )
     found = sections(tmp_path, "a.html", text)
     assert outline(found) == [(1, "Birds > The nest"), (8, "Birds > The nest > Young")]
@@ -81,7 +84,7 @@ import os
 # About first.
 @decorated
 def first(a):
-    return "a text that is long enough for the function to stand alone"
+    return "a text that is long enough for the function to stand alone, and a few words"
 
 
 class Second:
@@ -147,8 +150,7 @@ def test_json_lines(tmp_path: Path) -> None:
         (1, "Nest\u2029wood\u2029bird"), (3, "no json"), (4, "half ?\u2029line"),
     ]  # fmt: skip
     assert sections(tmp_path, "a.jsonl", text, ["tags"])[0].text == "wood\u2029bird"
-    with pytest.raises(Unreadable, match="damaged"):
-        sections(tmp_path, "deep.jsonl", "[" * 900 + '"x"' + "]" * 900 + "\n" + "[" * 100_000)
+    assert sections(tmp_path, "deep.jsonl", "[" * 100_000)[0].text == "[" * 100_000
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.csv", "id,title\n1,x\n"), ("a.jsonl", '{"id": 1}\n{"title": "x"}\n')])

@@ -23,6 +23,7 @@ from nestling.text.plan import check_plan, dump_plan
 
 Array = npt.NDArray[Any]
 NEVER_RUN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".skops", ".ckpt", ".h5")
+PROMPTS = "config_sentence_transformers.json"
 STATIC_MODULES = ("StaticEmbedding", "Normalize")
 
 
@@ -45,7 +46,7 @@ def read_folder(folder: Path) -> Parts:
             dims=(dim,),
             name=folder.name,
             drop=_unknown_id(plan) if is_model2vec else (),
-            max_tokens=config.get("max_length"),
+            max_tokens=config.get("max_length") if is_model2vec else _truncation(plan),
             prompts=_prompts(folder),
             licence=_stated_licence(folder / "README.md"),
         )
@@ -65,7 +66,8 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _unknown(folder: Path, why: str) -> ModelFileError:
-    unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in NEVER_RUN)[:5]
+    near = [*folder.glob("*"), *folder.glob("*/*")]
+    unsafe = sorted(path.name for path in near if path.suffix in NEVER_RUN)[:5]
     note = f" It holds {', '.join(unsafe)}, which nestling never runs or unpickles." if unsafe else ""
     return ModelFileError(
         f"{folder} {why}.{note}",
@@ -85,7 +87,11 @@ def _static_module(folder: Path) -> Path:
     others = [kind for kind in kinds if kind not in STATIC_MODULES]
     if others or kinds[:1] != ["StaticEmbedding"]:
         raise _unknown(folder, f"has modules {', '.join(kinds)}, not a StaticEmbedding alone")
-    home = (folder / str(modules[0].get("path", ""))).resolve()
+    place = str(modules[0].get("path", ""))
+    try:
+        home = (folder / place).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unknown(folder, f"points to {place[:60]!r}, which cannot be opened") from error
     if not home.is_relative_to(folder.resolve()):
         raise _unknown(folder, f"points outside itself, to {home}")
     return home
@@ -122,8 +128,14 @@ def _unknown_id(plan: dict[str, Any]) -> tuple[int, ...]:
     return (model["vocab"][token],) if isinstance(token, str) and token in model["vocab"] else ()
 
 
+def _truncation(plan: dict[str, Any]) -> int | None:
+    """The longest text of a StaticEmbedding: what its tokenizer cuts at, if it cuts."""
+    cut = plan.get("truncation")
+    return cut.get("max_length") if isinstance(cut, dict) else None
+
+
 def _prompts(folder: Path) -> dict[str, str]:
-    config = _object(folder / "config_sentence_transformers.json")
+    config = _object(folder / PROMPTS)
     if config.get("default_prompt_name"):
         raise ValueError("default_prompt_name is set, which nestling does not apply; remove it and pass task=")
     prompts = config.get("prompts") or {}
@@ -135,7 +147,7 @@ def _prompts(folder: Path) -> dict[str, str]:
 def _stated_licence(readme: Path) -> str:
     """The `license:` of the README's front matter, which is how the hub states it."""
     text = read_bytes(readme, 10_000_000).decode("utf-8", "replace") if readme.exists() else ""
-    found = re.search(r"\A---\n(?:.*\n)*?license:\s*['\"]?([\w.+-]+)", text)
+    found = re.search(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*['\"]?([\w.+-]+)", text)
     return found.group(1) if found else "unknown"
 
 
@@ -154,21 +166,24 @@ def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Ar
     }
     if "mapping" in extra:
         config["vocabulary_quantization"] = len(rows)
-    files = {"config.json": config, "modules.json": _modules(".")}
+    files = {"config.json": config, "modules.json": _modules("."), PROMPTS: _prompts_config(document)}
     _write_folder(folder, parts, {"model.safetensors": {"embeddings": rows, **extra}}, files)
 
 
 def write_sentence_transformers(folder: Path, parts: Parts, rows: Array) -> None:
     """Write sentence-transformers' layout. rows: (n, dim) float32, the weights folded in."""
     home = "0_StaticEmbedding"
-    config = {
+    files = {"modules.json": _modules(home), PROMPTS: _prompts_config(parts.document)}
+    _write_folder(folder, parts, {f"{home}/model.safetensors": {"embedding.weight": rows}}, files, tokenizer_in=home)
+
+
+def _prompts_config(document: Document) -> dict[str, Any]:
+    return {
         "model_type": "SentenceTransformer",
-        "prompts": parts.document.prompts,
+        "prompts": document.prompts,
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }
-    files = {"modules.json": _modules(home), "config_sentence_transformers.json": config}
-    _write_folder(folder, parts, {f"{home}/model.safetensors": {"embedding.weight": rows}}, files, tokenizer_in=home)
 
 
 def _modules(home: str) -> list[dict[str, Any]]:
@@ -196,7 +211,7 @@ def _write_folder(
             write_tensors(building / name, table)
         for name, content in files.items():
             _write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        _write_text(building / tokenizer_in / "tokenizer.json", dump_plan(parts.plan))
+        _write_text(building / tokenizer_in / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
         _write_text(building / "README.md", card(parts.document))
         (building / "1_Normalize").mkdir()
         if folder.exists():
@@ -205,6 +220,12 @@ def _write_folder(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _cut_at_limit(parts: Parts) -> dict[str, Any]:
+    """The plan with the model's limit as its truncation, which is where sentence-transformers looks for it."""
+    cut = {"direction": "Right", "max_length": parts.document.max_tokens, "strategy": "LongestFirst", "stride": 0}
+    return {**parts.plan, "truncation": cut if parts.document.max_tokens else None}
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Where a model lies: a path is a path, `owner/name` is a hub id, looked up in the local cache first."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from nestling.errors import InputError
@@ -27,10 +28,8 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
+        with suppress(LocalEntryNotFoundError):
+            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, local_files_only=True))
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         wanted = f"{hub_id}@{revision}" if revision else hub_id

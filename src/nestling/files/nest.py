@@ -89,6 +89,8 @@ def read_nest(path: Path) -> tuple[Parts, Array, str]:
     plan = unpack_tokenizer(packed, document.name)
     if canaries is None or canaries.shape != (len(document.canaries), document.dim) or canaries.dtype != np.float32:
         raise _wrong(path, ValueError("canaries do not fit the document"))
+    if not np.isfinite(canaries).all():
+        raise _wrong(path, ValueError("canaries with values that are not finite"))
     if counts is not None and (counts.ndim != 1 or counts.dtype != np.uint32):
         raise _wrong(path, ValueError("counts is no (n,) uint32"))
     return Parts(document, tensors, plan, counts), canaries, fingerprint

@@ -97,8 +97,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError(f"dims is {document.dims}, expected tiers that fall from {document.dim}")
     if document.dims[-1] < 1 or any(index < 0 for index in document.drop):
         raise ValueError("dims or drop holds a number that is too small")
-    if document.max_tokens is not None and document.max_tokens < 1:
-        raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 1")
+    if document.max_tokens is not None and (type(document.max_tokens) is not int or document.max_tokens < 1):
+        raise ValueError(f"max_tokens is {str(document.max_tokens)[:60]!r}, expected a whole number from 1")
 
 
 def _listed(plain: dict[str, Any], name: str, kind: type) -> list[Any]:

@@ -1,9 +1,9 @@
 """Recipes: a TOML file that says how a model is made, read top to bottom, one stage a table.
 
-[teacher] and [corpus] are inputs; [distil], [shrink] and [score] are stages. Each stage's result is kept in the
-cache under a key of the recipe and the inputs' bytes, so that a recipe goes on where it stopped, and the same inputs
-give the same file. Paths may start with `cache:` (NESTLING_CACHE, default ~/.cache/nestling) or `data:`
-(NESTLING_DATA, default ../shared).
+[teacher] and [corpus] are inputs; [distil], [shrink] and [score] are stages, the last a list of STS files by name.
+Each stage's result is kept in the cache under a key of the recipe and the inputs' bytes, so that a recipe goes on
+where it stopped, and the same inputs give the same file. Paths may start with `cache:` (NESTLING_CACHE, default
+~/.cache/nestling) or `data:` (NESTLING_DATA, default ../shared).
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from nestling.shrink.budget import shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.sizes import parse_size
 
-TABLES = {
-    "": {"name", "description", "licence", "seed", "canaries"},
+HEAD = {"name", "description", "licence", "seed", "canaries"}
+TABLES: dict[str, set[str]] = {
     "teacher": {"source", "get"},
     "corpus": {"path", "column", "name", "licence", "leave_out"},
     "distil": {field.name for field in fields(Distillation)},
     "shrink": {"budget"},
-    "score": {"sts"},
+    "score": set(),  # any name of a task: path of an STS file
 }
 
 
@@ -67,12 +67,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read: {error}.", "A TOML recipe was expected.", "See recipes/nano.toml."
         ) from error
+    top = {key for key in recipe if not isinstance(recipe[key], dict)}
+    _refuse_unknown(path, "", top - HEAD, HEAD)
+    _refuse_unknown(path, "", set(recipe) - top - set(TABLES), set(TABLES))
     for table, known in TABLES.items():
-        given = recipe.get(table, {}) if table else {key: 0 for key in recipe if not isinstance(recipe[key], dict)}
-        _refuse_unknown(path, table, set(given) - known, known)
-    _refuse_unknown(
-        path, "", {key for key in recipe if isinstance(recipe[key], dict)} - set(TABLES), set(TABLES) - {""}
-    )
+        if known:
+            _refuse_unknown(path, table, set(recipe.get(table, {})) - known, known)
     if not isinstance(recipe.get("name"), str) or "source" not in recipe.get("teacher", {}):
         raise InputError(f"{path} lacks name or teacher.source.", "Both are needed.", "See recipes/nano.toml.")
     return recipe

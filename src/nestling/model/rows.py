@@ -17,6 +17,8 @@ from nestling.model.pack import pack_nibbles, unpack_nibbles
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.integer[Any]]
+LARGEST = 1e12  # of a stored float: rows times weights, summed over any text, stay far from the end of float32
+MOST_UNFOLDED = 8_000_000_000  # bytes of the float rows of product codes, which a small file could make endless
 
 
 class Rows(Protocol):
@@ -225,6 +227,8 @@ class ProductRows:
         if widths.sum(dtype=np.int64) != dim or not widths.all():
             raise ValueError(f"words.widths adds up to {widths.sum()} columns, expected {dim}")
         codes = expect(tensors, "codes", ("u1",), (None, len(widths)))
+        if len(codes) * dim * 4 > MOST_UNFOLDED:
+            raise ValueError(f"{len(codes):,} codes of {dim:,} columns, which unfold to over {MOST_UNFOLDED:,} bytes")
         expect_range(codes, "codes", len(words))
         scales = expect(tensors, "words.scales", ("f4",), (len(widths),))
         inner = {name.removeprefix("exact."): tensor for name, tensor in tensors.items() if name.startswith("exact.")}
@@ -299,7 +303,7 @@ class Table:
 def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], shape: tuple[int | None, ...]) -> Array:
     """The tensor `name`, its dtype one of `dtypes`, its shape as given (None: any). Raises ValueError otherwise.
 
-    Floats must be finite: one NaN in a table would spread into every vector that touches it.
+    Floats must be within LARGEST: one NaN or infinity in a table would spread into every vector that touches it.
     """
     if name not in tensors:
         raise ValueError(f"no tensor {name!r}")
@@ -310,8 +314,8 @@ def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], sha
         want not in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
     ):
         raise ValueError(f"tensor {name!r} of shape {tensor.shape}, expected {shape}")
-    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise ValueError(f"tensor {name!r} with values that are not finite")
+    if tensor.dtype.kind == "f" and tensor.size and not -LARGEST <= float(tensor.min()) <= float(tensor.max()) <= LARGEST:
+        raise ValueError(f"tensor {name!r} with values that are not finite or over {LARGEST:g}")
     return tensor
 
 

@@ -1,8 +1,8 @@
 """The rules of .gitignore files: the last pattern that matches wins, the nearest file first.
 
-git asks whether a path itself matches a pattern, one level of folders at a time. pathspec's GitIgnoreSpec
-asks whether a file or a folder above it does, and so loses the files that `*`, `!*/`, `!*.md` leave open.
-The walk goes level by level anyway, so it is enough to turn each pattern into a regular expression.
+git asks whether a path itself matches a pattern, one level of folders at a time. pathspec's GitIgnoreSpec judges
+whole file paths: it shuts a folder that `*` and then `!*/` leave open, and opens a file in a shut folder. The
+walk goes level by level anyway, so it is enough to turn each pattern into a regular expression.
 """
 
 import re

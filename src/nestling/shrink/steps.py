@@ -22,8 +22,8 @@ class Steps:
     """What to do, in this order; None or 0 leaves a step out.
 
     vocabulary: tokens to keep, the most counted. dim: columns to keep. vocabulary_rows: centroids to share between all
-    tokens. product: columns a product code, up to column 64 and after it. exact: tokens that keep exact rows beside product codes.
-    dtype: of the rows: float32, float16, int8 or int4.
+    tokens. product: columns a product code, up to column 64 and after it. exact: tokens that keep exact rows beside
+    product codes. dtype: of the rows: float32, float16, int8 or int4.
     """
 
     vocabulary: int | None = None

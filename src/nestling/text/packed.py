@@ -4,7 +4,6 @@ The pieces, sorted by their UTF-8 bytes, are front-coded (how many bytes are sha
 rest) and compressed; what else tokenizer.json says goes along as compressed JSON. Unpacking gives the same plan.
 """
 
-import json
 import zlib
 from typing import Any
 
@@ -12,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import ModelFileError
-from nestling.text.plan import dump_plan, merge_pairs
+from nestling.safe import MAX_JSON_BYTES, parse_json
+from nestling.text.plan import MAX_VOCABULARY, dump_plan, merge_pairs
 
 Array = npt.NDArray[Any]
-MOST_UNPACKED = 400_000_000
+MOST_UNPACKED = MAX_JSON_BYTES  # what it is unpacked to was a tokenizer.json once
 
 
 def pack_tokenizer(plan: dict[str, Any], name: str) -> dict[str, Array]:
@@ -60,7 +60,7 @@ def unpack_tokenizer(tensors: dict[str, Array], name: str) -> dict[str, Any]:
 
 
 def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
-    plan = json.loads(_expand(tensors["plan"]))
+    plan = parse_json(_expand(tensors["plan"]), f"The packed tokenizer of {name}")
     model = plan["model"]
     pieces = [piece.decode("utf-8") for piece in _front_decode(_expand(tensors["vocabulary"]))]
     order = tensors["order"].tolist() if "order" in tensors else list(range(len(pieces)))
@@ -100,12 +100,14 @@ def _shared(left: bytes, right: bytes) -> int:
 
 def _front_decode(raw: bytes) -> list[bytes]:
     (total,), place = _read_leb128(raw, 0, 1)
-    if total > len(raw):
-        raise ValueError(f"{total} pieces in {len(raw)} bytes")
+    if total > MAX_VOCABULARY:
+        raise ValueError(f"{total:,} pieces; at most {MAX_VOCABULARY:,} are read")
     shared, place = _read_leb128(raw, place, total)
     rests, place = _read_leb128(raw, place, total)
     if place + sum(rests) != len(raw):
         raise ValueError("the pieces do not end with the bytes")
+    if sum(shared) + sum(rests) > MOST_UNPACKED:
+        raise ValueError(f"the pieces have over {MOST_UNPACKED:,} bytes together")
     pieces, before = [], b""
     for common, rest in zip(shared, rests, strict=True):
         if common > len(before):

@@ -15,7 +15,10 @@ KINDS = ("WordPiece", "BPE", "Unigram", "WordLevel")
 
 
 def check_plan(text: str, name: str) -> dict[str, Any]:
-    """Parse and check the text of a tokenizer.json. name: of the model, for errors. Raises ModelFileError."""
+    """Parse and check the text of a tokenizer.json. name: of the model, for errors. Raises ModelFileError.
+
+    What can be written in two ways comes out in one: the type is there, merges are pairs, scores are floats.
+    """
     plan = parse_json(text.encode("utf-8", "surrogatepass"), f"The tokenizer of {name}")
     if not isinstance(plan, dict) or not isinstance(plan.get("model"), dict):
         raise _bad(name, "no object `model`")
@@ -26,7 +29,9 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
     _check_added(plan, name)
     (_check_unigram if model["type"] == "Unigram" else _check_vocabulary)(model, name)
     if model["type"] == "BPE":
-        merge_pairs(model, name)
+        model["merges"] = [list(pair) for pair in merge_pairs(model, name)]
+        if model.get("dropout"):
+            raise _bad(name, f"dropout {model['dropout']!r}, which makes ids random")
     return plan
 
 
@@ -65,6 +70,7 @@ def _check_unigram(model: dict[str, Any], name: str) -> None:
             raise _bad(name, f"a vocabulary entry {str(entry)[:60]!r} that is no [piece, score]")
         if not isinstance(entry[1], (int, float)) or not abs(entry[1]) < 1e30:
             raise _bad(name, f"piece {entry[0]!r} with a score that is no finite number")
+        entry[1] = float(entry[1])
     unknown = model.get("unk_id")
     if unknown is not None and not (type(unknown) is int and 0 <= unknown < len(vocabulary)):
         raise _bad(name, f"unk_id {unknown!r}, out of range")
@@ -84,10 +90,12 @@ def _check_added(plan: dict[str, Any], name: str) -> None:
 def merge_pairs(model: dict[str, Any], name: str) -> list[tuple[str, str]]:
     """The merges of a BPE model, in order, both parts and their union checked to be in the vocabulary."""
     merges, vocabulary = model.get("merges"), model["vocab"]
-    if not isinstance(merges, list):
-        raise _bad(name, "merges that is no list")
-    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge or ()) for merge in merges]
     prefix = model.get("continuing_subword_prefix") or ""
+    if not isinstance(merges, list) or not all(isinstance(merge, (str, list, tuple)) for merge in merges):
+        raise _bad(name, "merges that is no list of pairs")
+    if not isinstance(prefix, str):
+        raise _bad(name, f"continuing_subword_prefix {str(prefix)[:60]!r} that is no string")
+    pairs = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(part, str) and part in vocabulary for part in pair):
             raise _bad(name, f"merge {str(pair)[:60]} of pieces that the vocabulary lacks")

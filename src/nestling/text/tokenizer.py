@@ -117,6 +117,8 @@ def _splits_at_spaces(plan: dict[str, Any]) -> bool:
     added = plan.get("added_tokens") or []
     return (
         plan["model"].get("type") == "WordPiece"
+        and isinstance(normalizer, dict)
+        and isinstance(splitter, dict)
         and normalizer.get("type") == "BertNormalizer"
         and normalizer.get("clean_text") is True
         and splitter.get("type") == "BertPreTokenizer"
