@@ -25,11 +25,11 @@ from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import numpy as np  # noqa: E402
-from model2vec import StaticModel  # noqa: E402
+import numpy as np
+from model2vec import StaticModel
 
-import nestling  # noqa: E402
-from nestling.files.texts import read_texts  # noqa: E402
+import nestling
+from nestling.files.texts import read_texts
 
 COLD = {
     "nestling": "import nestling; nestling.load('nano').encode('a cat sat on the mat')",

@@ -91,9 +91,7 @@ def test_row_i_is_text_i(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text(), max_size=7), rows=st.integers(1, 4))
-def test_any_texts_in_any_parts(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[str], rows: int
-) -> None:
+def test_any_texts_in_any_parts(tmp_path_factory: pytest.TempPathFactory, texts: list[str], rows: int) -> None:
     folder = tmp_path_factory.getbasetemp()
     source = write_source(folder / "any.jsonl", texts)
     embed_file(HashModel(), source, folder / "any.npy", rows_per_part=rows)
@@ -118,9 +116,7 @@ def test_no_texts_give_no_rows_of_the_right_width(tmp_path: Path, suffix: str, d
 
 
 def test_parquet_says_what_made_it_and_keeps_the_text_only(tmp_path: Path) -> None:
-    embed_file(
-        HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet", dim=12, dtype="binary"
-    )
+    embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet", dim=12, dtype="binary")
     schema = pq.read_schema(tmp_path / "a.parquet")
     assert schema.names == ["text", "embedding"]
     assert json.loads(schema.metadata[b"nestling"]) == {"model": "hash-1", "dim": 12, "dtype": "binary"}
@@ -209,9 +205,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a.npy").exists()
 
 
-def test_without_pyarrow_the_extra_is_named_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pyarrow_the_extra_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nestling\[parquet\]'"):
         embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet")

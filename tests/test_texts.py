@@ -127,9 +127,7 @@ def test_the_only_text_column_is_found(tmp_path: Path) -> None:
     assert all_texts(tmp_path / "a.jsonl") == all_texts(tmp_path / "a.parquet") == ["x"]
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
-)
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
 def test_every_kind_of_parquet_text(tmp_path: Path, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"text": pa.array(["é", "b"]).cast(kind)}), tmp_path / "a.parquet")
     assert all_texts(tmp_path / "a.parquet") == ["é", "b"]
@@ -179,9 +177,7 @@ def test_every_kind_of_parquet_text(tmp_path: Path, kind: pa.DataType) -> None:
         ("a.parquet", b"PAR1 or not", None, "A whole Parquet file was expected."),
     ],
 )
-def test_what_cannot_be_read_is_named(
-    tmp_path: Path, name: str, raw: bytes, column: str | None, message: str
-) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, raw: bytes, column: str | None, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(raw)
     with pytest.raises(InputError) as caught:
@@ -199,9 +195,7 @@ def test_what_cannot_be_read_is_named(
         (pa.array(["a"]), "body", "has no columns of text named 'body'. Its columns of text: 'text'."),
     ],
 )
-def test_what_is_no_text_in_parquet_is_named(
-    tmp_path: Path, values: pa.Array, column: str, message: str
-) -> None:
+def test_what_is_no_text_in_parquet_is_named(tmp_path: Path, values: pa.Array, column: str, message: str) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": values}), path)
     with pytest.raises(InputError) as caught:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError
-from nestling.safe import atomic_write
 from nestling.files.texts import parquet_packages, read_texts
+from nestling.safe import atomic_write
 
 Dtype = Literal["float32", "float16", "int8", "binary"]
 Array = npt.NDArray[Any]

@@ -112,7 +112,10 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_tensors(path: Path | str, tensors: dict[str, Array], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file atomically; the same tensors and metadata give the same bytes."""
+    """Write a safetensors file atomically; the same tensors, in any order, give the same bytes.
+
+    metadata: of one key, because safetensors writes more in a random order.
+    """
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         temporary.write_bytes(to_safetensors(contiguous, metadata))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Pooling, Transformer
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
@@ -19,7 +18,7 @@ MORE_PIECES = {
     "unigram": ["<pad>", "<mask>"],
 }
 ENDS = {"wordpiece": ("[CLS]", "[SEP]"), "bpe": ("<s>", "</s>"), "unigram": ("<s>", "</s>")}
-PADS = {"wordpiece": "[PAD]", "bpe": "<pad>", "unigram": "<pad>"}
+PADS = {"wordpiece": ("[PAD]", 0), "bpe": ("</s>", 1), "unigram": ("</s>", 1)}
 
 
 def whole_plan(kind: str) -> dict[str, Any]:
@@ -49,9 +48,9 @@ def whole_plan(kind: str) -> dict[str, Any]:
 def save_teacher(kind: str, folder: Path) -> Path:
     """A seeded, untrained transformer of two layers and 32 dims, in sentence-transformers' layout."""
     plan = whole_plan(kind)
-    first, last = ENDS[kind]
+    (first, last), (pad, pad_id) = ENDS[kind], PADS[kind]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(plan)), pad_token=PADS[kind], cls_token=first, sep_token=last
+        tokenizer_object=Tokenizer.from_str(json.dumps(plan)), pad_token=pad, cls_token=first, sep_token=last
     )
     config, model = (BertConfig, BertModel) if kind == "wordpiece" else (RobertaConfig, RobertaModel)
     torch.manual_seed(0)
@@ -63,15 +62,14 @@ def save_teacher(kind: str, folder: Path) -> Path:
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=40,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=pad_id,
             initializer_range=0.3,
         )
     )
     bare = folder.with_name(f"{folder.name}-bare")
     encoder.save_pretrained(bare)
     tokenizer.save_pretrained(bare)
-    transformer = Transformer(str(bare), max_seq_length=32)
-    SentenceTransformer(modules=[transformer, Pooling(32)], device="cpu").save(str(folder), create_model_card=False)
+    SentenceTransformer(str(bare), device="cpu").save(str(folder), create_model_card=False)
     (folder / "teacher.json").write_text(json.dumps({"hub_id": f"tests/{kind}", "licence": "MIT"}))
     return folder
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.models import StaticEmbedding
+from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from nestling.errors import InputError, ModelFileError
-from nestling.make.teacher import Teacher, load_teacher
-from tests.conftest import SAMPLES, model_of
+from nestling.make.teacher import load_teacher
+from tests.conftest import model_of
 from tests.make.conftest import ENDS
 
+CLS = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
 IDS = np.array([[3, 9, 200, 41], [5, 6, 7, 300]])
 
 
@@ -92,7 +92,7 @@ def test_the_fingerprint_follows_what_decides_the_outputs(teacher_folders: dict[
     other = load_teacher(str(shallow))
     assert not np.allclose(other.forward(IDS), load_teacher(str(source)).forward(IDS), atol=1e-3)
     assert other.fingerprint != before
-    change_tokenizer(same, truncation=None, padding=None, version="1.0", more=1)
+    change_tokenizer(same, normalizer=None)
     assert load_teacher(str(same)).fingerprint != before
 
 
@@ -133,7 +133,9 @@ def test_a_cross_encoder(onnx_folder: Path, teacher_folders: dict[str, Path], fo
 
 
 def test_a_cross_encoder_that_torch_runs(teacher_folders: dict[str, Path], tmp_path: Path) -> None:
-    CrossEncoder(str(teacher_folders["wordpiece"]), num_labels=1, device="cpu").save_pretrained(str(tmp_path / "pairs"))
+    source = teacher_folders["wordpiece"]
+    AutoModelForSequenceClassification.from_pretrained(source, num_labels=1).save_pretrained(tmp_path / "pairs")
+    shutil.copy(source / "tokenizer.json", tmp_path / "pairs")
     assert "a cross-encoder, which scores pairs and embeds nothing" in refusal(tmp_path / "pairs").given
 
 
@@ -165,21 +167,19 @@ def test_a_static_model_is_no_teacher(layout: str, tmp_path: Path) -> None:
 
 
 def test_a_static_embedding_is_no_teacher(tmp_path: Path) -> None:
-    """As sentence-transformers saves it, and with the config.json that makes it look like a transformer."""
-    tokenizer = Tokenizer.from_file(str(SAMPLES / "wordpiece.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(
-        str(tmp_path / "static"), create_model_card=False
-    )
-    refusal(tmp_path / "static")
+    """As sentence-transformers saves one itself."""
+    model_of("wordpiece").save(tmp_path / "ours", layout="sentence-transformers")
+    SentenceTransformer(str(tmp_path / "ours"), device="cpu").save(str(tmp_path / "theirs"), create_model_card=False)
+    refusal(tmp_path / "theirs")
 
 
 @pytest.mark.parametrize(
     "single",
     [
-        [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}],
-        [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        [CLS],
+        [{"Sequence": {"id": "A", "type_id": 0}}, CLS, {"Sequence": {"id": "A", "type_id": 0}}],
     ],
-    ids=["text left out", "text twice"],
+    ids=["text left out", "special token inside"],
 )
 def test_a_post_processor_that_changes_the_text(
     onnx_folder: Path, single: list[dict[str, Any]], tmp_path: Path
@@ -187,6 +187,6 @@ def test_a_post_processor_that_changes_the_text(
     folder = copy(onnx_folder, tmp_path / "onnx")
     plan = json.loads((folder / "tokenizer.json").read_text())
     change_tokenizer(folder, post_processor={**plan["post_processor"], "single": single})
-    teacher: Teacher = load_teacher(str(folder))
+    teacher = load_teacher(str(folder))
     with pytest.raises(ModelFileError, match=r"changes a text.*only before and after.*Choose another teacher\."):
         teacher.ends()

@@ -84,7 +84,9 @@ def test_unit_or_zero_never_nan(kind: str, texts: list[str]) -> None:
 def test_a_tier_is_the_prefix_renormalised(kind: str, texts: list[str], dim: int) -> None:
     prefix = MODELS[kind].encode(texts)[:, :dim]
     lengths = np.linalg.norm(prefix, axis=1, keepdims=True)
-    np.testing.assert_allclose(MODELS[kind].encode(texts, dim=dim), prefix / np.where(lengths > 0, lengths, 1), atol=2e-6)
+    np.testing.assert_allclose(
+        MODELS[kind].encode(texts, dim=dim), prefix / np.where(lengths > 0, lengths, 1), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("dim", [3, 0, 17, -1, "8"])

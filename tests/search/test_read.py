@@ -197,3 +197,10 @@ def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(builtins, "__import__", without_pypdf)
     with pytest.raises(Unreadable, match=r"pip install 'nestling\[pdf\]'"):
         sections(tmp_path, "a.pdf", b"")
+
+
+def test_html_that_never_closes_its_tags_is_a_problem_not_a_hang(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<a " * 100_000)
+    with pytest.raises(Unreadable, match="never closed"):
+        read(page, None)

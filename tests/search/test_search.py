@@ -10,10 +10,12 @@ from click import unstyle
 from nestling.errors import InputError
 from nestling.search import Embedder, Passage, Problem, Report, search
 from nestling.search import rank as ranking
-from nestling.search.rank import rank
+from nestling.search.rank import Ranked, rank
 from nestling.search.show import render, show_summary, summary, to_json
 from nestling.search.snippet import LENGTH, hit, sentences
+from nestling.search.words import Wording, shares
 
+PLACE = Ranked("a", 0, 1, 0.5, 0.5, 0.5)
 NEST = (
     "# Nests\n\nA nest is made of twigs.\nIt is lined with moss.\n\n"
     "## Eggs\n\nMost eggs are blue. The eggs hatch in May!\n"
@@ -52,10 +54,9 @@ def test_min_score_and_an_empty_folder(folder: Path, tmp_path_factory: pytest.Te
 
 
 def test_what_cannot_be_asked(folder: Path, model: Embedder) -> None:
-    with pytest.raises(InputError, match=r"The query is blank\. .* Say what to look for\."):
-        search(" \n", [folder], model)
-    with pytest.raises(InputError, match=r"no word that this model knows\."):
-        search("?!", [folder], model)
+    for query in (" \n", "?!"):
+        with pytest.raises(InputError, match=r"has no word\. .* Say more\."):
+            search(query, [folder], model)
     with pytest.raises(InputError, match=r"top=0 asks for no hits\."):
         search("nest", [folder], model, top=0)
     with pytest.raises(InputError, match=r"does not exist"):
@@ -65,28 +66,51 @@ def test_what_cannot_be_asked(folder: Path, model: Embedder) -> None:
 @pytest.mark.parametrize("batch", [1, 3, 1024])
 def test_rank_is_the_exact_order(model: Embedder, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(ranking, "_BATCH", batch)
-    texts = ["egg", "nest egg", "nest", "tree", "nest egg", "egg", ""]
-    passages = [Passage("b" if n % 2 else "a", n, n, "", text) for n, text in enumerate(texts)]
-    scores = model.encode_document(texts) @ model.encode_query("nest egg")
+    texts, wording = ["egg", "nest egg", "nest", "tree", "nest egg", "egg", ""], Wording("nest egg")
+    passages = [Passage("ab"[n // 4], n, n, "", text) for n, text in enumerate(texts)]
+    words = shares([wording.count(f" {text}") for text in texts], [len(text) for text in texts])
+    scores = (model.encode_document(texts) @ model.encode_query("nest egg") + words) / 2
     order = sorted(range(len(texts)), key=lambda n: (-scores[n], passages[n].path, n))
-    ranked = rank(iter(passages), model.encode_query("nest egg"), model, top=5)
-    assert [passage for _, passage in ranked] == [passages[n] for n in order[:5]]
-    assert np.allclose([score for score, _ in ranked], scores[order[:5]])
+    ranked = rank(iter(passages), model.encode_query("nest egg"), wording, model, top=5)
+    assert [(place.path, place.line) for place in ranked] == [(passages[n].path, n) for n in order[:5]]
+    assert [place.number for place in ranked] == [n % 4 for n in order[:5]]
+    assert np.allclose([place.score for place in ranked], scores[order[:5]])
+    assert np.allclose([(place.cosine + place.words) / 2 for place in ranked], [place.score for place in ranked])
 
 
 def test_headings_count(model: Embedder) -> None:
     passages = [Passage("a", 1, 1, "", "blue"), Passage("b", 1, 1, "Eggs", "blue")]
-    assert rank(passages, model.encode_query("blue eggs"), model, top=1)[0][1].path == "b"
+    ranked = rank(passages, model.encode_query("blue eggs"), Wording("blue eggs"), model, top=1)
+    assert ranked[0].path == "b"
+    assert ranked[0].words > 0.5
+
+
+def test_a_word_the_model_does_not_know_is_found_all_the_same(folder: Path, model: Embedder) -> None:
+    (folder / "errors.txt").write_text("Code E1101 means that a member is missing.\n")
+    silent = type("Silent", (), {"encode_query": lambda self, text: np.zeros(512, np.float32),
+                                 "encode_document": lambda self, texts, titles=None: np.zeros((len(texts), 512), np.float32)})  # fmt: skip
+    assert search("E1101", [folder], silent(), top=1).hits[0].passage.path == str(folder / "errors.txt")
+
+
+def test_a_file_that_changes_meanwhile_is_a_problem(folder: Path, model: Embedder) -> None:
+    class Meddling(type(model)):
+        def encode_document(self, texts, *, titles=None):
+            (folder / "nest.md").write_text("")
+            return super().encode_document(texts, titles=titles)
+
+    report = search("when do eggs hatch", [folder], Meddling(), top=2)
+    assert Problem(str(folder / "nest.md"), "changed while it was searched") in report.problems
+    assert all(hit.passage.path != str(folder / "nest.md") for hit in report.hits)
 
 
 def test_snippets_stay_short_and_point_to_the_best_sentence(model: Embedder) -> None:
     filler = "Some words that are about nothing. " * 20
     passage = Passage("a", 5, 7, "", f"{filler}\n{filler}The egg\x1b[31m hatches. {filler}")
-    found = hit(0.5, passage, model.encode_query("egg hatches"), model)
+    found = hit(PLACE, passage, model.encode_query("egg hatches"), Wording("egg hatches"), model)
     assert found.snippet[slice(*found.span)] == "The egg [31m hatches."
     assert found.best_line == 6
     assert len(found.snippet) <= LENGTH
-    long = hit(0.5, Passage("a", 1, 1, "", "egg" * 500), model.encode_query("egg"), model)
+    long = hit(PLACE, Passage("a", 1, 1, "", "egg" * 500), model.encode_query("egg"), Wording("egg"), model)
     assert long.span == (0, LENGTH)
 
 
@@ -116,7 +140,8 @@ def test_json(folder: Path, model: Embedder) -> None:
     assert document["hits"] == [
         {
             "path": str(folder / "nest.md"), "unit": "line", "line": 6, "end_line": 8, "best_line": 8,
-            "score": round(report.hits[0].score, 4), "heading": "Nests > Eggs",
+            "score": round(report.hits[0].score, 4), "cosine": round(report.hits[0].cosine, 4),
+            "words": round(report.hits[0].words, 4), "heading": "Nests > Eggs",
             "snippet": "Most eggs are blue. The eggs hatch in May!", "span": [20, 42],
         }
     ]  # fmt: skip

@@ -21,7 +21,10 @@ def test_round_trip(plan, kind: str) -> None:
 @given(pieces=PIECES, seed=st.integers(0, 9))
 def test_any_word_piece_vocabulary_survives(pieces: list[str], seed: int) -> None:
     ids = np.random.default_rng(seed).permutation(len(pieces)).tolist()
-    plan = {"model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": dict(zip(pieces, ids, strict=True))}, "normalizer": None}
+    plan = {
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": dict(zip(pieces, ids, strict=True))},
+        "normalizer": None,
+    }
     assert unpack_tokenizer(pack_tokenizer(plan, "any"), "any") == plan
 
 

@@ -51,7 +51,11 @@ def test_golden_ids(kind: str, odd_texts: list[str]) -> None:
 
 
 def test_only_bert_is_remembered_word_by_word() -> None:
-    assert {kind: BOTH[kind][0]._memo is not None for kind in KINDS} == {"wordpiece": True, "bpe": False, "unigram": False}
+    assert {kind: BOTH[kind][0]._memo is not None for kind in KINDS} == {
+        "wordpiece": True,
+        "bpe": False,
+        "unigram": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,9 @@ def _unknown_id(plan: dict[str, Any]) -> tuple[int, ...]:
     model = plan["model"]
     if model["type"] == "Unigram":
         return () if model.get("unk_id") is None else (model["unk_id"],)
+    ids = {**{token["content"]: token["id"] for token in plan.get("added_tokens") or []}, **model["vocab"]}
     token = model.get("unk_token")
-    return (model["vocab"][token],) if isinstance(token, str) and token in model["vocab"] else ()
+    return (ids[token],) if isinstance(token, str) and token in ids else ()
 
 
 def _truncation(plan: dict[str, Any]) -> int | None:
@@ -152,7 +153,7 @@ def _stated_licence(readme: Path) -> str:
 
 
 def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Array]) -> None:
-    """Write model2vec's layout. rows: (n or k, dim) float32; extra: `weights` and `mapping` where there are centroids."""
+    """Write model2vec's layout. rows: (n or k, dim) float32; extra: `weights`, `mapping` with centroids."""
     document = parts.document
     config: dict[str, Any] = {
         "model_type": "model2vec",
@@ -164,10 +165,18 @@ def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Ar
         "max_length": document.max_tokens,
         "embedding_dtype": "float32",
     }
+    if "mapping" not in extra and len(rows) != _count_pieces(parts.plan):
+        extra = {"mapping": np.arange(len(rows), dtype=np.int32)}  # without one, ids must have no holes
     if "mapping" in extra:
         config["vocabulary_quantization"] = len(rows)
     files = {"config.json": config, "modules.json": _modules("."), PROMPTS: _prompts_config(document)}
     _write_folder(folder, parts, {"model.safetensors": {"embeddings": rows, **extra}}, files)
+
+
+def _count_pieces(plan: dict[str, Any]) -> int:
+    vocabulary = plan["model"]["vocab"]
+    pieces = {entry[0] for entry in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
+    return len(pieces | {token["content"] for token in plan.get("added_tokens") or []})
 
 
 def write_sentence_transformers(folder: Path, parts: Parts, rows: Array) -> None:

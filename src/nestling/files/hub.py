@@ -12,9 +12,10 @@ WANTED = ["*.json", "*.safetensors", "*.nest", "*.onnx", "README.md", "*/*.json"
 
 def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
     """A local file or folder, or the local copy of a hub repository (downloaded if the cache lacks it)."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
+    with suppress(OSError, RuntimeError):  # a name that is too long, a ~user that is not there
+        path = Path(source).expanduser()
+        if path.exists():
+            return path
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise InputError(
             f"{source} is not there.", "A file, a folder or a hub id (owner/name) was expected.", "Check the path."

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nestling import __version__
 from nestling.errors import InputError
 from nestling.files.card import card
 from nestling.files.parts import Source
@@ -28,6 +29,7 @@ from nestling.shrink.budget import shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.sizes import parse_size
 
+ROOM_FOR_SCORES = 200  # bytes that the scores of a task may take in the file, which are measured after shrinking.
 HEAD = {"name", "description", "licence", "seed", "canaries"}
 TABLES: dict[str, set[str]] = {
     "teacher": {"source", "get"},
@@ -113,14 +115,25 @@ def make(
     how = Distillation(**recipe.get("distil", {}))
 
     distilled = _stage(stages / "distilled.nest", lambda: distil(pupil_of, text, how, cache, progress))
-    model, trials = _shrink(distilled, recipe, text, how, stages, progress)
-    model = _describe(model, recipe, pupil_of, hashlib.sha256(recipe_bytes).hexdigest())
+    described = _describe(distilled, recipe, pupil_of, hashlib.sha256(recipe_bytes).hexdigest())
+    model, trials = _shrink(described, recipe, text, how, stages, progress)
     scores = {task: score_sts(model, _place(path, cache, data)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)
     model.save(out)
+    _check_size(out, recipe)
     with atomic_write(out.with_suffix(".md")) as temporary:
         temporary.write_text(card(model.document, out.stat().st_size), encoding="utf-8")
     return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
+
+
+def _check_size(out: Path, recipe: dict[str, Any]) -> None:
+    budget = parse_size(recipe["shrink"]["budget"]) if "shrink" in recipe else out.stat().st_size
+    if out.stat().st_size > budget:
+        raise InputError(
+            f"{out} has {out.stat().st_size:,} bytes with its scores.",
+            f"At most {budget:,} were asked for.",
+            "Shorten the names of the scores, or ask for more.",
+        )
 
 
 def _teacher(table: dict[str, Any], given: str | None, cache: Path, data: Path, device: str) -> Teacher:
@@ -147,7 +160,7 @@ def _place(path: str, cache: Path, data: Path) -> Path:
 
 def _key(recipe: bytes, teacher: Teacher, corpus: Corpus | None) -> str:
     """A hash of everything that decides what is made."""
-    digest = hashlib.sha256(recipe + teacher.fingerprint.encode())
+    digest = hashlib.sha256(recipe + teacher.fingerprint.encode() + __version__.encode())
     if corpus:
         if not corpus.path.exists():
             raise InputError(
@@ -166,7 +179,7 @@ def _stage(path: Path, make_it: Any) -> StaticModel:
 
 
 def _shrink(
-    distilled: StaticModel,
+    described: StaticModel,
     recipe: dict[str, Any],
     corpus: Corpus | None,
     how: Distillation,
@@ -174,13 +187,12 @@ def _shrink(
     progress: bool,
 ) -> tuple[StaticModel, list[dict[str, Any]]]:
     if "shrink" not in recipe:
-        return distilled, []
+        return described, []
+    budget = parse_size(recipe["shrink"]["budget"]) - ROOM_FOR_SCORES * len(recipe.get("score", {}))
     path, table = stages / "shrunk.nest", stages / "trials.json"
     if not (path.exists() and table.exists()):
         held_out = list(corpus.texts(0, how.held_out)) if corpus else sample_texts()
-        model, rows = shrink_to_budget(
-            distilled, parse_size(recipe["shrink"]["budget"]), held_out, seed=recipe.get("seed", 0), progress=progress
-        )
+        model, rows = shrink_to_budget(described, budget, held_out, seed=recipe.get("seed", 0), progress=progress)
         with atomic_write(table) as temporary:
             temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
         model.save(path)

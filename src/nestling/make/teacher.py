@@ -20,6 +20,7 @@ from nestling.safe import MAX_JSON_BYTES, read_bytes, read_json
 from nestling.text.tokenizer import parse_tokenizer
 
 Vectors = npt.NDArray[np.float32]
+CROSS_ENCODER = "a cross-encoder, which scores pairs and embeds nothing"
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Teacher:
     def ends(self) -> tuple[list[int], list[int]]:
         """The special token ids that the teacher puts before and after a text."""
         tokenizer: Tokenizer = parse_tokenizer(self.tokenizer_json, self.name)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
         bare = tokenizer.encode("a", add_special_tokens=False).ids
         whole = tokenizer.encode("a", add_special_tokens=True).ids
         for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
+            if bare and whole[start : start + len(bare)] == bare:
                 return whole[:start], whole[start + len(bare) :]
         raise ModelFileError(
             f"The tokenizer of teacher {self.name} changes a text when it adds special tokens.",
@@ -57,6 +60,8 @@ def load_teacher(source: str, device: str = "cpu", revision: str | None = None) 
     card = read_json(folder / "teacher.json") if (folder / "teacher.json").exists() else {}
     if not isinstance(card, dict):
         raise _refused(folder, "a teacher.json that is no JSON object")
+    if "cross-encoder" in str(card.get("form", "")):
+        raise _refused(folder, CROSS_ENCODER)
     graphs = sorted(folder.glob("*.onnx"))
     if len(graphs) == 1 and card:
         return _onnx_teacher(folder, graphs[0], card)
@@ -91,17 +96,16 @@ def _onnx_teacher(folder: Path, graph: Path, card: dict[str, Any]) -> Teacher:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx", f"The ONNX teacher {folder}") from error
-    if "cross-encoder" in str(card.get("form", "")):
-        raise _refused(folder, "a cross-encoder, which scores pairs and embeds nothing")
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     inputs = [entry.name for entry in session.get_inputs()]
     output = session.get_outputs()[0]
-    if len(output.shape) != 3 or not isinstance(output.shape[2], int) or "input_ids" not in inputs:
+    known = {"input_ids", "attention_mask", "token_type_ids"}
+    if len(output.shape) != 3 or not isinstance(output.shape[2], int) or not {"input_ids"} <= set(inputs) <= known:
         raise _refused(folder, f"a graph with output {output.name} {output.shape} and inputs {inputs}")
 
     def forward(ids: npt.NDArray[np.int64]) -> Vectors:
-        known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (states,) = session.run([output.name], {name: known[name] for name in inputs})
+        given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (states,) = session.run([output.name], {name: given[name] for name in inputs})
         return np.asarray(states, dtype=np.float32)
 
     return Teacher(
@@ -121,16 +125,18 @@ def _torch_teacher(folder: Path, card: dict[str, Any], device: str, source: str)
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "train", f"The teacher {folder}") from error
     tokenizer_json = _read_tokenizer(folder)
+    if "ForSequenceClassification" in str(read_json(folder / "config.json").get("architectures")):
+        raise _refused(folder, CROSS_ENCODER)
     encoder = SentenceTransformer(str(folder), device=device, local_files_only=True, trust_remote_code=False)
     encoder.eval()
     first = encoder[0]
+    if type(first).__name__ != "Transformer":
+        raise _refused(folder, f"a {type(first).__name__}, which gives no vector a position (a static model, say)")
 
     @torch.inference_mode()
     def forward(ids: npt.NDArray[np.int64]) -> Vectors:
         tokens = torch.from_numpy(ids).to(device)
         features = first({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
-        if "token_embeddings" not in features:
-            raise _refused(folder, "a model without one vector a token (a static model is no teacher)")
         states: Vectors = features["token_embeddings"].float().cpu().numpy()
         return states
 
@@ -139,6 +145,6 @@ def _torch_teacher(folder: Path, card: dict[str, Any], device: str, source: str)
         licence=str(card.get("licence", "unknown")),
         dim=int(forward(np.zeros((1, 1), dtype=np.int64)).shape[2]),
         tokenizer_json=tokenizer_json,
-        fingerprint=_hash_files(folder, "model.safetensors", "tokenizer.json"),
+        fingerprint=_hash_files(folder, "config.json", "model.safetensors", "tokenizer.json"),
         forward=forward,
     )

@@ -30,8 +30,8 @@ def load(
     """Load a model.
 
     source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a
-    hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4" with a
-    scale a row, or widen it. revision: of a hub id.
+    hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4"
+    with a scale a row, or widen it. revision: of a hub id.
 
     Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
     """

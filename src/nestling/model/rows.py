@@ -314,7 +314,8 @@ def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], sha
         want not in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
     ):
         raise ValueError(f"tensor {name!r} of shape {tensor.shape}, expected {shape}")
-    if tensor.dtype.kind == "f" and tensor.size and not -LARGEST <= float(tensor.min()) <= float(tensor.max()) <= LARGEST:
+    least, most = (float(tensor.min()), float(tensor.max())) if tensor.size else (0.0, 0.0)
+    if tensor.dtype.kind == "f" and not -LARGEST <= least <= most <= LARGEST:
         raise ValueError(f"tensor {name!r} with values that are not finite or over {LARGEST:g}")
     return tensor
 

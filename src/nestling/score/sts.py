@@ -28,18 +28,24 @@ def score_sts(model: StaticModel, path: Path) -> dict[str, float]:
 
     path: a Parquet file with the columns sentence1, sentence2 and score.
     """
-    _, parquet = parquet_packages(f"Scoring on {path}")
+    arrow, parquet = parquet_packages(f"Scoring on {path}")
     if not path.exists():
         raise InputError(
             f"{path} is not there.", "A Parquet file of scored sentence pairs was expected.", "See --data."
         )
-    names = set(parquet.read_schema(path).names)
-    if not {"sentence1", "sentence2", "score"} <= names:
+    try:
+        pairs = parquet.read_table(path).to_pydict()
+    except arrow.ArrowException as error:
         raise InputError(
-            f"{path} has columns {', '.join(sorted(names))}.", "sentence1, sentence2, score are needed.", "Rename."
+            f"{path} cannot be read: {error}.", "A whole Parquet file was expected.", "Get it again."
+        ) from error
+    if not {"sentence1", "sentence2", "score"} <= set(pairs):
+        raise InputError(
+            f"{path} has columns {', '.join(sorted(pairs))}.", "sentence1, sentence2, score are needed.", "Rename."
         )
-    pairs = parquet.read_table(path).to_pydict()
     gold = np.asarray(pairs["score"], np.float64)
+    if not np.isfinite(gold).all():
+        raise InputError(f"{path} has pairs without a score.", "A number for each was expected.", "Drop those pairs.")
     scores = {}
     for dim in model.dims:
         left, right = (model.encode(pairs[side], dim=dim, overflow="split") for side in ("sentence1", "sentence2"))

@@ -6,6 +6,7 @@ Where the page shows a break and the source has none, the text gets a paragraph 
 import re
 from html.parser import HTMLParser
 
+from nestling.search.decode import Unreadable
 from nestling.search.outline import Heading
 
 BREAK = "\u2029"
@@ -17,11 +18,14 @@ _BLOCKS = frozenset({
 })  # fmt: skip
 _LEVELS = {"title": 0, **{f"h{level}": level for level in range(1, 7)}}
 _HIDDEN = frozenset({"script", "style", "template"})
+_MOST_OPEN = 10_000  # html.parser takes time that grows with the square of the tags left open.
 _SPACES = re.compile(r"[^\S\n]+")
 
 
 def html(source: str) -> tuple[str, list[Heading]]:
     """The visible text of a page, with as many lines as the source, and its headings."""
+    if source.count("<") - source.count(">") > _MOST_OPEN:
+        raise Unreadable("thousands of tags are never closed")
     page = _Page()
     page.feed(source)
     page.close()

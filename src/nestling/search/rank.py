@@ -1,43 +1,78 @@
 """The passages nearest to a query, exactly, from a stream of any length.
 
-Passages are embedded in batches, and only the best so far are kept: memory does not grow with the files.
+The score is the mean of two: the cosine of the vectors, and the share of the query's wording (words.py). Rarity is
+known only when all passages have been seen, so what is kept of each is numbers; texts are not, and memory does not
+grow with them.
 """
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
 
 from nestling.search.model import Embedder, Vectors, cosines
 from nestling.search.results import Passage
+from nestling.search.words import Wording, shares
 
 _BATCH = 1024
 
-Ranked = list[tuple[float, Passage]]
+
+class Ranked(NamedTuple):
+    """Where a passage stands: its file, its number in it from 0, its line; its score and what that is the mean of."""
+
+    path: str
+    number: int
+    line: int
+    score: float
+    cosine: float
+    words: float
 
 
 def rank(
-    passages: Iterable[Passage], query: Vectors, model: Embedder, *, top: int, min_score: float | None = None
-) -> Ranked:
-    """The `top` passages by cosine with the query, best first, equals by path and line. query: (dim,).
+    passages: Iterable[Passage],
+    query: Vectors,
+    wording: Wording,
+    model: Embedder,
+    *,
+    top: int,
+    min_score: float | None = None,
+) -> list[Ranked]:
+    """The `top` passages by score, best first, equals by path and line. query: (dim,), unit or zeros.
 
-    A passage is embedded under its trail of headings, so that the words of a title count for all below it.
+    A passage is embedded under its trail of headings, and its words are counted with theirs, so that a title counts for
+    all below it.
     """
-    best: Ranked = []
+    places: list[tuple[str, int, int]] = []
+    near: list[Vectors] = []
+    counts: list[list[int]] = []
+    lengths: list[int] = []
     for batch in _batches(passages):
         titles = [passage.heading for passage in batch]
-        scores = cosines(model.encode_document([passage.text for passage in batch], titles=titles), query)
-        floor = best[-1][0] if len(best) == top else None
-        best += [
-            (score, passage)
-            for score, passage in zip(scores.tolist(), batch, strict=True)
-            if (floor is None or score >= floor) and (min_score is None or score >= min_score)
-        ]
-        best = sorted(best, key=_order)[:top]
-    return best
+        near.append(cosines(model.encode_document([passage.text for passage in batch], titles=titles), query))
+        for passage in batch:
+            number = places[-1][1] + 1 if places and places[-1][0] == passage.path else 0
+            places.append((passage.path, number, passage.line))
+            counts.append(wording.count(f"{passage.heading} {passage.text}"))
+            lengths.append(len(passage.text))
+    if not places:
+        return []
+    cosine, words = np.concatenate(near).astype(np.float64), shares(counts, lengths)
+    scores = (cosine + words) / 2
+    found = [
+        Ranked(*places[n], float(scores[n]), float(cosine[n]), float(words[n]))
+        for n in _candidates(scores, top)
+        if min_score is None or scores[n] >= min_score
+    ]
+    return sorted(found, key=lambda ranked: (-ranked.score, ranked.path, ranked.line))[:top]
 
 
-def _order(found: tuple[float, Passage]) -> tuple[float, str, int]:
-    score, passage = found
-    return -score, passage.path, passage.line
+def _candidates(scores: np.ndarray, top: int) -> Iterator[int]:
+    """The `top` highest scores, and all that equal the last of them."""
+    if len(scores) <= top:
+        return iter(range(len(scores)))
+    least = np.partition(scores, -top)[-top]
+    return iter(np.flatnonzero(scores >= least).tolist())
 
 
 def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:

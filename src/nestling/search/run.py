@@ -8,12 +8,13 @@ from pathlib import Path
 from nestling.errors import InputError
 from nestling.search.chunk import passages
 from nestling.search.decode import Binary, Unreadable
-from nestling.search.model import Embedder, Vectors
-from nestling.search.rank import rank
+from nestling.search.model import Embedder
+from nestling.search.rank import Ranked, rank
 from nestling.search.read import read
 from nestling.search.results import Passage, Problem, Report
 from nestling.search.snippet import hit
 from nestling.search.walk import walk
+from nestling.search.words import Wording
 
 
 def search(
@@ -37,31 +38,24 @@ def search(
     began = time.perf_counter()
     if top < 1:
         raise InputError(f"top={top} asks for no hits.", "It is 1 or more.", "Leave it out for 10 hits.")
-    vector = _query_vector(query, model)
+    wording = Wording(query)
+    if not wording.terms:
+        raise InputError(
+            f"The query {query!r} has no word.", "A word, a question or a sentence was expected.", "Say more."
+        )
+    vector = model.encode_query(query)
     reading = _Reading(paths, columns, progress)
-    ranked = rank(reading.passages(), vector, model, top=top, min_score=min_score)
+    ranked = rank(reading.passages(), vector, wording, model, top=top, min_score=min_score)
+    found = reading.again(ranked)
     return Report(
         query,
-        tuple(hit(score, passage, vector, model) for score, passage in ranked),
+        tuple(hit(place, passage, vector, wording, model) for place, passage in found),
         reading.files,
         reading.found,
         reading.binaries,
         tuple(reading.problems),
         time.perf_counter() - began,
     )
-
-
-def _query_vector(query: str, model: Embedder) -> Vectors:
-    if not query.strip():
-        raise InputError("The query is blank.", "It is a word, a question or a sentence.", "Say what to look for.")
-    vector = model.encode_query(query)
-    if not vector.any():
-        raise InputError(
-            f"The query {query!r} has no word that this model knows.",
-            "A query has at least one.",
-            "Use other words, or another model.",
-        )
-    return vector
 
 
 class _Reading:
@@ -86,6 +80,23 @@ class _Reading:
             for passage in self._of_file(item):
                 self.found += 1
                 yield passage
+
+    def again(self, ranked: Sequence[Ranked]) -> list[tuple[Ranked, Passage]]:
+        """Read the ranked passages once more, as texts are not kept. A file that has changed is a problem."""
+        wanted: dict[str, dict[int, Ranked]] = {}
+        for place in ranked:
+            wanted.setdefault(place.path, {})[place.number] = place
+        texts: dict[Ranked, Passage] = {}
+        for path, places in wanted.items():
+            try:
+                for number, passage in enumerate(passages(path, read(Path(path), self.columns))):
+                    if number in places and passage.line == places[number].line:
+                        texts[places[number]] = passage
+            except (Binary, Unreadable):
+                pass
+            if any(place not in texts for place in places.values()):
+                self.problems.append(Problem(path, "changed while it was searched"))
+        return [(place, texts[place]) for place in ranked if place in texts]
 
     def _of_file(self, path: Path) -> Iterator[Passage]:
         """The passages of one file; what hinders is counted or noted."""

@@ -108,6 +108,8 @@ def _hit_as_json(hit: Hit) -> dict[str, object]:
         "end_line": passage.end_line,
         "best_line": hit.best_line,
         "score": round(hit.score, 4),
+        "cosine": round(hit.cosine, 4),
+        "words": round(hit.words, 4),
         "heading": passage.heading,
         "snippet": hit.snippet,
         "span": list(hit.span),

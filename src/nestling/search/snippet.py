@@ -9,7 +9,9 @@ import string
 from itertools import pairwise
 
 from nestling.search.model import Embedder, Vectors, cosines
+from nestling.search.rank import Ranked
 from nestling.search.results import Hit, Passage
+from nestling.search.words import Wording, shares
 
 LENGTH = 300
 
@@ -28,14 +30,18 @@ _CONTROL = {
 }
 
 
-def hit(score: float, passage: Passage, query: Vectors, model: Embedder) -> Hit:
-    """A passage with its snippet. query: (dim,) float32."""
+def hit(place: Ranked, passage: Passage, query: Vectors, wording: Wording, model: Embedder) -> Hit:
+    """A passage with its snippet, around the sentence that scores best by the same measure. query: (dim,) float32."""
     found = [place for place in sentences(passage) if not _is_title(passage, *place)] or sentences(passage)
-    scores = cosines(model.encode_document([passage.text[start:end] for start, end in found]), query)
+    texts = [passage.text[start:end] for start, end in found]
+    scores = cosines(model.encode_document(texts), query) + shares(
+        [wording.count(text) for text in texts], [1] * len(texts)
+    )
     start, end = found[int(scores.argmax())]
     first, last = _window(passage.text, found, start, end)
     span = (start - first, min(end, last) - first)
-    return Hit(passage, score, clean(passage.text[first:last]), span, passage.line_at(start))
+    snippet = clean(passage.text[first:last])
+    return Hit(passage, place.score, place.cosine, place.words, snippet, span, passage.line_at(start))
 
 
 def clean(text: str) -> str:

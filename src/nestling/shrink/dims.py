@@ -47,10 +47,18 @@ def token_moment(rows: Floats, counts: npt.NDArray[np.uint32] | None) -> npt.NDA
 
 def cut_dims(model: StaticModel, dim: int) -> StaticModel:
     """Keep `dim` columns: a tier of an ordered model, or the main axes of a table that has no order."""
-    if dim in model.dims:
-        return model.with_table(model.table.cut(dim))
-    if len(model.dims) > 1:
-        model.check_dim(dim)
+    model = in_order(model, dim)
+    return model.with_table(model.table.cut(model.check_dim(dim)))
+
+
+def in_order(model: StaticModel, dim: int) -> StaticModel:
+    """A model that has `dim` among its tiers if it can: a table of one tier is turned, all columns, onto its main axes.
+
+    Turning changes no cosine at full width.
+    """
+    if len(model.dims) > 1 or not 0 < dim < model.dim:
+        return model
     rows = model.table.expanded()
-    axes = main_axes(token_moment(rows, model.counts), dim)
-    return model.with_table(Table(FloatRows(rows @ axes)), dims=tiers_of(dim))
+    axes = main_axes(token_moment(rows, model.counts), model.dim)
+    tiers = sorted({*tiers_of(model.dim), dim}, reverse=True)
+    return model.with_table(Table(FloatRows(rows @ axes)), dims=tuple(tiers))

@@ -6,6 +6,7 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
+from nestling.errors import InputError
 from nestling.model.static import StaticModel
 from nestling.score.sts import spearman
 
@@ -20,6 +21,10 @@ class Judge:
 
     def __init__(self, reference: StaticModel, texts: Sequence[str], *, pairs: int = 20_000, seed: int = 0) -> None:
         self.texts = list(texts)
+        if len(self.texts) < 2:
+            raise InputError(
+                f"{len(self.texts)} texts were given to judge with.", "At least 2 were expected.", "Hold out more."
+            )
         self.vectors: Floats = reference.encode(self.texts, overflow="split")
         random = np.random.default_rng(seed)
         self.left, self.right = random.integers(0, len(self.texts), (2, pairs))

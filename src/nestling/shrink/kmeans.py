@@ -13,6 +13,8 @@ def kmeans(
 
     points: (n, d) float32; weights: (n,) >= 0 -> (min(k, n), d) float32 and (n,) int64.
     """
+    if not len(points):
+        return points, np.zeros(0, np.int64)
     random = np.random.default_rng(seed)
     k = min(k, len(points))
     shares = (weights + weights.sum() * 1e-9 + 1e-30) / (weights + weights.sum() * 1e-9 + 1e-30).sum()

@@ -14,4 +14,4 @@ def parse_size(text: str) -> int:
         raise InputError(
             f"{text!r} is no size.", "A number with B, KB, MB or GB was expected.", "Write, for example, 700KB."
         )
-    return int(float(found.group(1)) * UNITS[found.group(2)])
+    return round(float(found.group(1)) * UNITS[found.group(2)])

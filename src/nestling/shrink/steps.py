@@ -11,7 +11,7 @@ from nestling.model.load import requantize
 from nestling.model.static import StaticModel
 from nestling.shrink.budget import Row, file_size, shrink_to_budget, without_counts
 from nestling.shrink.codebook import block_widths, to_centroids, to_products
-from nestling.shrink.dims import cut_dims
+from nestling.shrink.dims import cut_dims, in_order
 from nestling.shrink.fidelity import HELD_OUT, Judge, sample_texts
 from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 from nestling.text.count import count_tokens
@@ -94,6 +94,8 @@ def shrink(
         model = with_counts(model, texts, progress)
     if budget is not None:
         return shrink_to_budget(model, budget, held_out, seed=seed, progress=progress)
+    if steps.dim is not None:
+        model = in_order(model, steps.dim)  # before judging, which compares columns
     judge, rows = Judge(model, held_out, seed=seed), [Row("as given", file_size(model), 1.0, 1.0)]
     for name, smaller in take_steps(model, steps, seed=seed):
         rows.append(Row(name, file_size(smaller), *judge(smaller)))
@@ -102,4 +104,11 @@ def shrink(
 
 def with_counts(model: StaticModel, texts: Iterable[str], progress: bool = False) -> StaticModel:
     """The same model with token counts taken from these texts."""
-    return StaticModel(replace(model.parts(), counts=count_tokens(model.tokenizer, texts, model.table.size, progress)))
+    counts = count_tokens(model.tokenizer, texts, model.table.size, progress)
+    if not counts.any():
+        raise InputError(
+            "The corpus leaves no token to count.",
+            f"Texts beyond the first {HELD_OUT:,}, which judge, were expected.",
+            "Give a longer corpus, or none to use the counts that the model carries.",
+        )
+    return StaticModel(replace(model.parts(), counts=counts))

@@ -48,18 +48,19 @@ def _word_piece(model: dict[str, Any], keep: set[int]) -> tuple[dict[str, Any], 
 
 def _bpe(model: dict[str, Any], keep: set[int]) -> tuple[dict[str, Any], list[int]]:
     vocabulary, prefix = model["vocab"], model.get("continuing_subword_prefix") or ""
+    suffix = model.get("end_of_word_suffix") or ""
     pairs = merge_pairs(model, "the BPE model")
     made_from: dict[str, tuple[str, str]] = {}
     for left, right in pairs:
         made_from.setdefault(left + right.removeprefix(prefix), (left, right))
-    single = [piece for piece in vocabulary if piece not in made_from]
     wanted = [piece for piece, index in vocabulary.items() if index in keep]
-    names = set(single)
+    names = {piece for piece in vocabulary if len(piece.removeprefix(prefix).removesuffix(suffix)) == 1}
+    names |= {piece for piece in vocabulary if _is_byte(piece)}
     while wanted:
         piece = wanted.pop()
         if piece not in names:
             names.add(piece)
-            wanted.extend(made_from[piece])
+            wanted.extend(made_from.get(piece, ()))
     names |= {model["unk_token"]} if model.get("unk_token") in vocabulary else set()
     model["merges"] = [
         [left, right] for left, right in pairs if {left, right, left + right.removeprefix(prefix)} <= names

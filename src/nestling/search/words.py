@@ -1,0 +1,61 @@
+"""How much of a query's wording a passage holds: BM25, in which a rare word counts for more than a frequent one.
+
+Meaning alone misses names: a small model knows little of `sqlite-vec` or `E1101`, and a passage that holds the very
+word is what was asked for. Words count as one if their first five letters are the same (search, searches, searching).
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEM = 5
+_SATURATION, _LENGTH_SHARE = 1.2, 0.75  # BM25's usual k1 and b.
+_WORD = re.compile(r"\w+")
+_ASKING = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
+    "no not of on or our shall should so than that the their them then there these they this those to us was we were "
+    "what when where which while who whom whose why will with would you your".split()
+)
+
+
+class Wording:
+    """The distinct words of a query, without those that only ask and connect, and how to count them in a text."""
+
+    def __init__(self, query: str) -> None:
+        words = _WORD.findall(query.casefold())
+        telling = [word for word in words if word not in _ASKING] or words
+        self.terms = list(dict.fromkeys(word[:STEM] for word in telling))
+        self._patterns = [_pattern(term) for term in self.terms]
+
+    def count(self, text: str) -> list[int]:
+        """How often each term begins a word of the text (short terms: is a word of it)."""
+        folded = text.casefold()
+        return [
+            len(pattern.findall(folded)) if term in folded else 0
+            for term, pattern in zip(self.terms, self._patterns, strict=True)
+        ]
+
+
+def _pattern(term: str) -> re.Pattern[str]:
+    """Scripts that set no spaces between words have no word to begin."""
+    if not term.isascii():
+        return re.compile(re.escape(term))
+    return re.compile(rf"(?<!\w){re.escape(term)}" + (r"(?!\w)" if len(term) < STEM else ""))
+
+
+def shares(counts: Sequence[Sequence[int]], lengths: Sequence[int]) -> NDArray[np.float64]:
+    """BM25 of each passage over the most that a passage of middling length with each word once can have.
+
+    counts: (n, terms); lengths: (n,) in characters -> (n,) float64: 0 without any of the words, about 1 with all.
+    """
+    often, long = np.asarray(counts, np.float64), np.asarray(lengths, np.float64)
+    if not often.size:
+        return np.zeros(len(long))
+    holding = (often > 0).sum(axis=0)
+    rarity = np.log(1 + (len(often) - holding + 0.5) / (holding + 0.5))
+    slack = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * long / max(long.mean(), 1))
+    saturated = often * (_SATURATION + 1) / (often + slack[:, None])
+    share: NDArray[np.float64] = (saturated * rarity).sum(axis=1) / rarity.sum()
+    return share

@@ -1,0 +1,120 @@
+"""The best model within a budget: it fits, it is the best that was tried, and it comes out the same again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nestling.shrink.budget as module
+from nestling.errors import InputError
+from nestling.model.load import load
+from nestling.model.static import StaticModel
+from nestling.shrink.budget import Row, Scheme, apply_scheme, file_size, shrink_to_budget, without_counts
+from nestling.shrink.fidelity import Judge
+
+BUDGETS = (16_000, 32_000)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    from nestling.shrink.fidelity import sample_texts
+
+    return sample_texts()[:60]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_widths() -> Iterator[None]:
+    """Three of the seven widths of product codes, so that a search takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WIDTHS", ((8, 16), (16, 16), (32, 32)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(distilled: StaticModel, texts: list[str]) -> dict[int, tuple[StaticModel, list[Row]]]:
+    return {budget: shrink_to_budget(distilled, budget, texts) for budget in BUDGETS}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_file_fits(found: dict[int, tuple[StaticModel, list[Row]]], budget: int, tmp_path: Path) -> None:
+    model, rows = found[budget]
+    model.save(tmp_path / "best.nest")
+    size = (tmp_path / "best.nest").stat().st_size
+    assert size == rows[0].size <= budget
+    assert all(row.size <= budget for row in rows)
+    assert model.counts is None
+    again = load(tmp_path / "best.nest")
+    assert again.fingerprint == model.fingerprint
+    again.verify()
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_best_first(
+    found: dict[int, tuple[StaticModel, list[Row]]], distilled: StaticModel, texts: list[str], budget: int
+) -> None:
+    model, rows = found[budget]
+    again = [row for row in rows if row.what.endswith("fitted again")]
+    trials = rows[len(again) :]
+    assert rows[: len(again)] == again
+    for part in (again, trials):
+        assert [row.spearman for row in part] == sorted((row.spearman for row in part), reverse=True)
+    assert len(trials) == len({row.what for row in trials}) >= 4
+    assert Judge(distilled, texts)(model) == (rows[0].cosine, rows[0].spearman)
+    assert rows[0].spearman > trials[0].spearman - 0.01
+
+
+def test_more_bytes_keep_more(found: dict[int, tuple[StaticModel, list[Row]]]) -> None:
+    scores = [found[budget][1][0].spearman for budget in BUDGETS]
+    assert scores == sorted(scores)
+    assert scores[0] > 0.5
+    assert scores[-1] > 0.95
+
+
+def test_room_that_is_left_goes_into_exact_rows(found: dict[int, tuple[StaticModel, list[Row]]]) -> None:
+    """Of whole vocabularies; small ones reach the bound of half their rows first."""
+    rows = [row for row in found[32_000][1] if row.what.startswith("product") and row.what.endswith("596 tokens x 64")]
+    assert len(rows) == 3
+    assert all(32_000 - (64 + 4) <= row.size <= 32_000 for row in rows)
+
+
+def test_the_same_again(found: dict[int, tuple[StaticModel, list[Row]]], distilled: StaticModel, texts: list[str]) -> None:
+    model, rows = shrink_to_budget(distilled, 16_000, texts)
+    assert rows == found[16_000][1]
+    assert model.fingerprint == found[16_000][0].fingerprint
+
+
+def test_too_small_a_budget(distilled: StaticModel, texts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"No scheme fits sample/teacher into 2,000 bytes\. .* Ask for more\."):
+        shrink_to_budget(distilled, 2_000, texts)
+
+
+def test_a_model_without_counts(distilled: StaticModel, texts: list[str]) -> None:
+    with pytest.raises(InputError, match="carries no token counts"):
+        shrink_to_budget(without_counts(distilled), 20_000, texts)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Scheme("float16", 300, 32),
+        Scheme("int8", 300, 64),
+        Scheme("int4", 596, 64),
+        Scheme("centroids", 596, 32, centroids=50),
+        Scheme("product", 400, 64, (4, 8), exact=20),
+    ],
+    ids=str,
+)
+def test_schemes(distilled: StaticModel, scheme: Scheme, tmp_path: Path) -> None:
+    model = apply_scheme(distilled, scheme, rounds=2)
+    assert model.dim == scheme.dim
+    assert model.table.size >= scheme.tokens
+    assert model.document.scheme == {"float16": "float"}.get(scheme.kind, scheme.kind)
+    assert model.counts is None
+    model.save(tmp_path / "scheme.nest")
+    assert file_size(model) == (tmp_path / "scheme.nest").stat().st_size
+    assert f"{scheme.tokens:,} tokens x {scheme.dim}" in str(scheme)
+
+
+def test_a_dim_that_is_no_tier(distilled: StaticModel) -> None:
+    with pytest.raises(InputError, match="dim=48 is not a tier"):
+        apply_scheme(distilled, Scheme("int8", 300, 48))
