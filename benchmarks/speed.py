@@ -33,7 +33,7 @@ from nestling.files.texts import read_texts
 
 COLD = {
     "nestling": "import nestling; nestling.load('nano').encode('a cat sat on the mat')",
-    "model2vec": "from model2vec import StaticModel; StaticModel.from_pretrained({folder!r}).encode('a cat sat on the mat')",
+    "model2vec": "from model2vec import StaticModel as S; S.from_pretrained({folder!r}).encode('a cat sat on the mat')",
     "python": "pass",
     "numpy": "import numpy",
 }

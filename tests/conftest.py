@@ -31,7 +31,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail(f"a test looked up a host: {a[:1]}"))
-    yield
 
 
 @pytest.fixture(params=KINDS)
@@ -46,7 +45,7 @@ def plan_of(kind: str) -> dict[str, Any]:
 
 
 def model_of(kind: str, **changes: Any) -> StaticModel:
-    """A small float model: 16 columns, seeded normal rows, tiers 16, 8 and 4, unknown pieces dropped, counts that fall."""
+    """A small float model: 16 columns, seeded rows, tiers 16, 8 and 4, unknown pieces dropped, falling counts."""
     plan = plan_of(kind)
     tokenizer = TextTokenizer(json.dumps(plan), kind)
     rows = np.random.default_rng(7).standard_normal((tokenizer.size, DIM)).astype(np.float32)

@@ -77,6 +77,7 @@ def save_teacher(kind: str, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def teacher_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """kind -> the folder of a small transformer."""
+    torch.set_num_threads(1)  # small matrices; more threads only wait for one another
     home = tmp_path_factory.mktemp("teachers")
     return {kind: save_teacher(kind, home / kind) for kind in KINDS}
 

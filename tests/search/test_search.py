@@ -87,9 +87,15 @@ def test_headings_count(model: Embedder) -> None:
 
 def test_a_word_the_model_does_not_know_is_found_all_the_same(folder: Path, model: Embedder) -> None:
     (folder / "errors.txt").write_text("Code E1101 means that a member is missing.\n")
-    silent = type("Silent", (), {"encode_query": lambda self, text: np.zeros(512, np.float32),
-                                 "encode_document": lambda self, texts, titles=None: np.zeros((len(texts), 512), np.float32)})  # fmt: skip
-    assert search("E1101", [folder], silent(), top=1).hits[0].passage.path == str(folder / "errors.txt")
+
+    class Silent:
+        def encode_query(self, text):
+            return np.zeros(512, np.float32)
+
+        def encode_document(self, texts, *, titles=None):
+            return np.zeros((len(texts), 512), np.float32)
+
+    assert search("E1101", [folder], Silent(), top=1).hits[0].passage.path == str(folder / "errors.txt")
 
 
 def test_a_file_that_changes_meanwhile_is_a_problem(folder: Path, model: Embedder) -> None:

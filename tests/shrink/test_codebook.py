@@ -50,7 +50,9 @@ def test_centroids_rise_with_k(rows: Floats, counts: npt.NDArray[np.uint32], tex
 def test_product_codes_fall_with_width(
     rows: Floats, counts: npt.NDArray[np.uint32], texts: npt.NDArray[np.int64]
 ) -> None:
-    scores = [fidelity(to_products(rows, counts, block_widths(DIM, w), rounds=8), rows, texts) for w in (2, 4, 8, 16, 32)]
+    scores = [
+        fidelity(to_products(rows, counts, block_widths(DIM, w), rounds=8), rows, texts) for w in (2, 4, 8, 16, 32)
+    ]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 0.99 > 0.9 > scores[-1]
 

@@ -68,9 +68,9 @@ def test_the_same_seed_gives_the_same_centres() -> None:
     assert one[0].tobytes() == two[0].tobytes()
     assert one[1].tobytes() == two[1].tobytes()
     assert one[0].tobytes() != other[0].tobytes()
-    state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    state = np.random.get_state()[1].tolist()
     kmeans(points, weights, 20, rounds=1, seed=3)
-    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == state
 
 
 @settings(max_examples=60, deadline=None)

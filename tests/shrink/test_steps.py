@@ -162,7 +162,9 @@ def saved(distilled: StaticModel, tmp_path: Path) -> Path:
 
 def test_command(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.nest"
-    done = CliRunner().invoke(main, ["shrink", str(saved), str(out), "--dim", "32", "--product", "16", "8", "--exact", "9"])
+    done = CliRunner().invoke(
+        main, ["shrink", str(saved), str(out), "--dim", "32", "--product", "16", "8", "--exact", "9"]
+    )
     assert done.exit_code == 0, done.output
     assert "as given" in done.stdout
     assert f"{out.stat().st_size:,} bytes" in done.stdout

@@ -102,7 +102,7 @@ def test_words_of_kept_pieces_keep_their_tokens(plan: dict[str, Any], share: flo
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_no_text_gains_an_unknown_piece(plan: dict[str, Any], share: float, sentences: list[str]) -> None:
     """ASCII text in WordPiece, any text in BPE and Unigram: what was known stays known."""
-    pruned, old = keep_pieces(plan, some_ids(plan, share, 2))
+    pruned, _ = keep_pieces(plan, some_ids(plan, share, 2))
     before, after = tokenizer_of(bare(plan)), tokenizer_of(pruned)
     words = sorted({word for text in sentences for word in text.split()} | set(ASCII))
     if plan["model"]["type"] == "WordPiece":
@@ -150,13 +150,13 @@ def test_bpe_without_bytes_keeps_every_character_form() -> None:
         trainer = BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>"], show_progress=False, **shape)
         tokenizer.train_from_iterator(sample_texts()[:200], trainer)
         plan = check_plan(tokenizer.to_str(), "trained")
-        pruned, old = keep_pieces(plan, set())
+        pruned, _ = keep_pieces(plan, set())
         affix = next(iter(shape.values()))
         singles = {piece for piece in pieces_of(plan) if len(piece.replace(affix, "")) == 1}
         assert set(pieces_of(pruned)) == singles | {"<unk>"}
         texts = sample_texts()[:200]
         assert tokenizer_of(pruned).unknown not in tokenizer_of(pruned).encode(texts).ids
-        half, old = keep_pieces(plan, set(range(150)))
+        half, _ = keep_pieces(plan, set(range(150)))
         assert "<s>" in pieces_of(half)  # asked for by id
         assert tokenizer_of(half).unknown not in tokenizer_of(half).encode(texts).ids
 

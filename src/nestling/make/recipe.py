@@ -38,6 +38,7 @@ TABLES: dict[str, set[str]] = {
     "shrink": {"budget"},
     "score": set(),  # any name of a task: path of an STS file
 }
+NEEDED = {"teacher": "source", "corpus": "path", "shrink": "budget"}  # in each of these tables that is there
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for table, known in TABLES.items():
         if known:
             _refuse_unknown(path, table, set(recipe.get(table, {})) - known, known)
-    if not isinstance(recipe.get("name"), str) or "source" not in recipe.get("teacher", {}):
-        raise InputError(f"{path} lacks name or teacher.source.", "Both are needed.", "See recipes/nano.toml.")
+    lacking = [] if isinstance(recipe.get("name"), str) else ["name"]
+    lacking += [f"{table}.{key}" for table, key in NEEDED.items() if key not in recipe.get(table, {key: ""})]
+    if lacking or "teacher" not in recipe:
+        raise InputError(
+            f"{path} lacks {', '.join(lacking) or '[teacher]'}.", "It is needed.", "See recipes/nano.toml."
+        )
     return recipe
 
 
@@ -115,7 +120,7 @@ def make(
     how = Distillation(**recipe.get("distil", {}))
 
     distilled = _stage(stages / "distilled.nest", lambda: distil(pupil_of, text, how, cache, progress))
-    described = _describe(distilled, recipe, pupil_of, hashlib.sha256(recipe_bytes).hexdigest())
+    described = _describe(distilled, recipe, pupil_of, corpus, hashlib.sha256(recipe_bytes).hexdigest())
     model, trials = _shrink(described, recipe, text, how, stages, progress)
     scores = {task: score_sts(model, _place(path, cache, data)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)
@@ -199,9 +204,12 @@ def _shrink(
     return load(path), json.loads(table.read_text())
 
 
-def _describe(model: StaticModel, recipe: dict[str, Any], teacher: Teacher, recipe_hash: str) -> StaticModel:
-    corpus = recipe.get("corpus", {})
-    data = [Source("data", corpus.get("name", "a corpus"), corpus.get("licence", "unknown"))] if corpus else []
+def _describe(
+    model: StaticModel, recipe: dict[str, Any], teacher: Teacher, corpus: str | None, recipe_hash: str
+) -> StaticModel:
+    """corpus: the file that was given instead of the recipe's."""
+    table = {"name": Path(corpus).name} if corpus else recipe.get("corpus", {})
+    data = [Source("data", table.get("name", "a corpus"), table.get("licence", "unknown"))] if table else []
     return model.with_table(
         model.table,
         name=recipe["name"],

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 STEM = 5
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75  # BM25's usual k1 and b.
 _WORD = re.compile(r"\w+")
-_ASKING = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
-    "no not of on or our shall should so than that the their them then there these they this those to us was we were "
-    "what when where which while who whom whose why will with would you your".split()
-)
+_ASKING = """
+a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my no
+not of on or our shall should so than that the their them then there these they this those to us was we were what when
+where which while who whom whose why will with would you your
+"""
+_SILENT = frozenset(_ASKING.split())
 
 
 class Wording:
@@ -25,7 +26,7 @@ class Wording:
 
     def __init__(self, query: str) -> None:
         words = _WORD.findall(query.casefold())
-        telling = [word for word in words if word not in _ASKING] or words
+        telling = [word for word in words if word not in _SILENT] or words
         self.terms = list(dict.fromkeys(word[:STEM] for word in telling))
         self._patterns = [_pattern(term) for term in self.terms]
 
