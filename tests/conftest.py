@@ -2,12 +2,12 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from nestling.files.parts import Document, Parts
 from nestling.model.static import StaticModel
@@ -18,9 +18,14 @@ SAMPLES = Path(__file__).parent / "samples"
 KINDS = ("wordpiece", "bpe", "unigram")
 DIM = 16
 
+# The same examples each time; pytest --hypothesis-profile=explore looks for new ones.
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("same")
+
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any connection but to a local socket fails the test."""
     connect = socket.socket.connect
 

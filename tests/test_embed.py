@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nestling.embed import Dtype, EmbedReport, embed_file
@@ -89,7 +89,6 @@ def test_row_i_is_text_i(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([source, target])
 
 
-@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text(), max_size=7), rows=st.integers(1, 4))
 def test_any_texts_in_any_parts(tmp_path_factory: pytest.TempPathFactory, texts: list[str], rows: int) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -71,7 +71,6 @@ def test_odd_texts_come_back(tmp_path: Path, name: str, write: Callable[[Path, l
     assert all_texts(tmp_path / name) == ODD + LINES
 
 
-@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text()))
 def test_any_texts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     for name, write in WRITERS.items():

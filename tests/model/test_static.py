@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nestling import CutWarning, InputError, InputTypeError
@@ -44,7 +44,6 @@ def test_against_a_plain_loop(model: StaticModel, odd_texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(TEXT, min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_same_bits_alone_in_any_batch_order_and_thread(kind: str, texts: list[str], seed: int) -> None:
     model = MODELS[kind]
@@ -71,7 +70,6 @@ def test_a_megabyte_and_an_emoji(model: StaticModel) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
 @given(texts=st.lists(TEXT, max_size=6))
 def test_unit_or_zero_never_nan(kind: str, texts: list[str]) -> None:
     lengths = np.linalg.norm(MODELS[kind].encode(texts), axis=1)
@@ -79,7 +77,6 @@ def test_unit_or_zero_never_nan(kind: str, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(TEXT, max_size=6), dim=st.sampled_from([16, 8, 4]))
 def test_a_tier_is_the_prefix_renormalised(kind: str, texts: list[str], dim: int) -> None:
     prefix = MODELS[kind].encode(texts)[:, :dim]

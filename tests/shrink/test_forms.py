@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nestling.model.load import requantize
@@ -48,7 +48,6 @@ def test_cut_is_a_prefix(table: Table, dim: int) -> None:
     np.testing.assert_array_equal(cut.expanded(), table.expanded()[:, :dim])
 
 
-@settings(max_examples=20, deadline=None)
 @given(data=st.data(), name=st.sampled_from(list(TABLES)))
 def test_keep_is_gather(data: st.DataObject, name: str) -> None:
     """In any order, of some or none."""

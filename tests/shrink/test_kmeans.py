@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nestling.shrink.kmeans import assign, kmeans
@@ -73,7 +73,6 @@ def test_the_same_seed_gives_the_same_centres() -> None:
     assert np.random.get_state()[1].tolist() == state
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 40), d=st.integers(1, 4), k=st.integers(1, 12), rounds=st.integers(0, 6), seed=st.integers(0, 99)
 )

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -38,7 +38,6 @@ def ids_by_text(tokenizer: TextTokenizer, texts: list[str]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=300, deadline=None)
 @given(texts=TEXTS)
 def test_ids_equal_the_reference(kind: str, texts: list[str]) -> None:
     ours, reference = BOTH[kind]

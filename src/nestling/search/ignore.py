@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 _TOKEN = re.compile(
-    r"""(?P<all>\A\*\*\Z) | (?P<leading>\A(?:\*\*/)+) | (?P<middle>/\*\*(?=/)) | (?P<trailing>/\*\*\Z)
+    r"""(?P<all>\A\*\*\Z) | (?P<leading>\A(?:\*\*/)+) | (?P<middle>\\?/\*\*(?=/)) | (?P<trailing>\\?/\*\*\Z)
     | (?P<star>\*+) | (?P<one>\?)
     | \[(?P<negated>[!^]?)(?P<members>\]?(?:\\.|[^\]\\])*)\]
     | \\?(?P<literal>.)""",
