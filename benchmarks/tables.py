@@ -81,7 +81,8 @@ def speed() -> str:
     ]
     note = (
         f"{result['texts a round']:,} texts a round, {result['mean bytes']:.0f} bytes each on average, "
-        f"{result['rounds']} rounds, {result['machine']}, Python {result['python']}, model2vec {result['versions']['model2vec']}."
+        f"{result['rounds']} rounds, {result['machine']}, Python {result['python']}, "
+        f"model2vec {result['versions']['model2vec']}."
     )
     return f"{table(['', 'nestling', 'model2vec', ''], rows)}\n\n{note}"
 

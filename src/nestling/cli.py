@@ -40,7 +40,7 @@ def main() -> None:
 @click.argument("query")
 @click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1), help="How many passages to print.")
-@click.option("--min-score", type=float, help="Leave out passages with a cosine below this.")
+@click.option("--min-score", type=float, help="Leave out passages with a score below this.")
 @click.option("--model", "source", default="nano", show_default=True, help="Shipped name, file, folder or hub id.")
 @click.option("--column", "columns", multiple=True, help="Column of CSV and JSONL files to search; may be repeated.")
 @as_json
@@ -53,7 +53,7 @@ def search(
     columns: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Rank the passages of files and folders by what they mean.
+    """Rank the passages of files and folders by what they mean, and how they say it.
 
     Prints path:line, score, heading and a snippet with its most similar sentence marked.
     """

@@ -27,9 +27,9 @@ def search(
     columns: Sequence[str] | None = None,
     progress: bool = False,
 ) -> Report:
-    """Rank the passages of files by their nearness in meaning to a query.
+    """Rank the passages of files by their nearness to a query, in meaning and wording.
 
-    paths: files, and folders to look through. top: how many hits at most. min_score: the least cosine of a
+    paths: files, and folders to look through. top: how many hits at most. min_score: the least score of a
     hit. columns: what to read of CSV, TSV and JSON Lines files. progress: a bar on stderr, after one second.
 
     >>> report = search("how to install", ["docs"], model)

@@ -13,10 +13,8 @@ import click
 from nestling.search.results import Hit, Report
 from nestling.search.snippet import clean
 
-_OPEN, _SHUT = (
-    "\x02",
-    "\x03",
-)  # Around the best sentence while lines are folded; no snippet holds control characters.
+# Around the best sentence while lines are folded; no snippet holds control characters.
+_OPEN, _SHUT = "\x02", "\x03"
 _BEST = re.compile(f"{_OPEN}([^{_SHUT}]*){_SHUT}?")
 _INDENT = "    "
 

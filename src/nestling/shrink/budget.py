@@ -21,7 +21,7 @@ from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 
 WIDTHS = ((4, 4), (4, 8), (4, 12), (6, 6), (6, 12), (8, 8), (12, 12))
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
-MOST_CENTROIDS = 4096
+MOST_CENTROIDS = 8192
 LEAST_DIM = 48
 ROUGH_ROUNDS = 6
 FINALISTS = 4
