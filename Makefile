@@ -25,6 +25,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/sts.py
 	$(BIN)/python benchmarks/search_speed.py
+	$(BIN)/python benchmarks/tables.py
 
 # Makes the shipped model anew, byte for byte.
 nano: .venv/test
