@@ -10,8 +10,8 @@ demo: .venv/base
 	@$(BIN)/nestling models
 	@echo; echo '$$ nestling search "what happens when the disk is full while saving" README.md docs src --top 3'
 	@$(BIN)/nestling search "what happens when the disk is full while saving" README.md docs src --top 3
-	@echo; echo '$$ nestling search "make a model smaller without losing much" README.md docs src --top 3'
-	@$(BIN)/nestling search "make a model smaller without losing much" README.md docs src --top 3
+	@echo; echo '$$ nestling search "how does a text become a vector" README.md docs src --top 3'
+	@$(BIN)/nestling search "how does a text become a vector" README.md docs src --top 3
 
 test: .venv/test
 	$(BIN)/ruff check .

@@ -14,9 +14,11 @@ STEM = 5
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75  # BM25's usual k1 and b.
 _WORD = re.compile(r"\w+")
 _ASKING = """
-a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my no
-not of on or our shall should so than that the their them then there these they this those to us was we were what when
-where which while who whom whose why will with would you your
+a about after all also an and any are as at be because been before being between both but by can could did do does
+done for from get gets got had has have how i if in into is it its just like many may me more most much my no not of
+off on only or other our out over shall should since so some such than that the their them then there these they this
+those through to too under until up us very was way we were what when where whether which while who whom whose why
+will with within without would you your
 """
 _SILENT = frozenset(_ASKING.split())
 
