@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -67,7 +69,6 @@ def test_a_tokenizer_that_pads_and_cuts(teacher_folders: dict[str, Path], tmp_pa
 
 
 def test_onnx_teacher_gives_the_graph_s_output(onnx_folder: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     constants = {
         entry.name: onnx.numpy_helper.to_array(entry)
         for entry in onnx.load(onnx_folder / "model.onnx").graph.initializer
@@ -140,7 +141,6 @@ def test_a_cross_encoder_that_torch_runs(teacher_folders: dict[str, Path], tmp_p
 
 
 def test_a_graph_with_other_inputs_or_outputs(onnx_folder: Path, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     for name, replacement in (("input_ids", "tokens"), ("attention_mask", "position_ids")):
         folder = copy(onnx_folder, tmp_path / replacement)
         graph = onnx.load(folder / "model.onnx")
