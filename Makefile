@@ -19,12 +19,25 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# The figures in README.md and docs/: need ../shared (or NESTLING_DATA).
+# The figures in README.md and docs/: need ../shared (or NESTLING_DATA), and the teachers and peers of docs/score.md.
+DATA := $(or $(NESTLING_DATA),../shared)
+CACHE := $(or $(NESTLING_CACHE),$(HOME)/.cache/nestling)
+PEERS := nano $(DATA)/peers/potion-base-4M-int8 $(CACHE)/teachers/minilm $(CACHE)/teachers/bge-small
+RESULTS := benchmarks/results
+
 bench: .venv/test
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/baselines.py
+	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done
+	$(BIN)/nestling speed nano --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
+		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
+		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
+		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
 	$(BIN)/python benchmarks/questions.py
-	$(BIN)/python benchmarks/sts.py
 	$(BIN)/python benchmarks/search_speed.py
+	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v @) --suite english --out docs/pictures/size.svg
+	$(BIN)/nestling plot dims $(RESULTS)/scores/nano --suite english --out docs/pictures/dims.svg
+	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg
+	$(BIN)/nestling card nano --results $(RESULTS)/scores/nano --out docs/nano.md
 	$(BIN)/python benchmarks/tables.py
 
 # Makes the shipped model anew, byte for byte.

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 
 import nestling
 from nestling.make.recipe import cache_folder
-from nestling.make.teacher import load_teacher
 from nestling.search.chunk import passages
 from nestling.search.decode import Unreadable
 from nestling.search.model import Embedder, Vectors
@@ -29,6 +28,7 @@ from nestling.search.read import read
 from nestling.search.results import Passage
 from nestling.search.walk import walk
 from nestling.search.words import Wording
+from nestling.teacher import load_teacher
 
 HERE = Path(__file__).parent
 QUESTIONS = HERE.parent / "tests" / "samples" / "questions.jsonl"

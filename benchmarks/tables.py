@@ -15,17 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from nestling.model.inspect import shipped_models
+from nestling.model.load import shipped
+from nestling.score.results import Averages, Results, averages, read_results
+from nestling.score.tasks import SUITES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/shrink.md", "docs/search.md", "docs/embed.md"]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ["README.md", *(f"docs/{page}.md" for page in ("probe", "score", "search", "shrink", "speed"))]
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STS = "STSBenchmark test, Spearman"
-STS_BESIDE = (
-    "minishlab/potion-base-8M",
-    "sentence-transformers/all-MiniLM-L6-v2",
-    "BAAI/bge-small-en-v1.5",
-)
 SCHEMES_SHOWN = 4
+PROBE_FIGURES = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "recall_at_1_fpr": "recall at 1 % false positives",
+    "recall_at_5_fpr": "at 5 %",
+    "f1": "F1",
+    "accuracy": "accuracy",
+}
 
 
 def main() -> None:
@@ -54,42 +61,110 @@ def models() -> str:
     return table(["model", "bytes, tokenizer included", "dims", "STS Benchmark (test), by dims"], rows)
 
 
-def sts() -> str:
-    result = results("sts")
-    best = [(entry["model"], entry["bytes"], max(entry["spearman"].values())) for entry in result["measured"]]
-    rows = [[name, f"{size / 1e6:.1f} MB", f"{100 * score:.1f}", "here"] for name, size, score in best]
-    rows += [[name.split("/")[1], "", f"{result['published'][name]:.1f}", "published"] for name in STS_BESIDE]
-    return table(["model", "bytes", "Spearman x 100", "measured"], rows)
+def baselines() -> str:
+    """Ours and the others, smallest first: bytes and the means of the english suite."""
+    rows = []
+    for model, means in english():
+        size = model.bytes
+        figures = (means.mean_task, means.mean_type, *(mean for mean, _ in means.by_type.values()))
+        rows.append([short(model), f"{size / 1e6:.1f} MB", *(f"{100 * figure:.1f}" for figure in figures)])
+    means = english()[0][1]
+    types = [f"{kind} ({count})" for kind, (_, count) in means.by_type.items()]
+    return table(["model", "all bytes", f"mean of {means.tasks} tasks", f"mean of {len(types)} types", *types], rows)
+
+
+def scores() -> str:
+    """Every task of every model."""
+    models = [model for model, _ in english()]
+    names = sorted(set.intersection(*(set(model.lines) for model in models)))
+    rows = [
+        [name, models[0].lines[name].type, *(f"{100 * each.lines[name].score:.1f}" for each in models)]
+        for name in names
+    ]
+    return table(["task", "type", *(short(each) for each in models)], rows)
+
+
+def english() -> list[tuple[Results, Averages]]:
+    folders = [path.parent for path in (RESULTS / "scores").glob("*/model.json") if "@" not in path.parent.name]
+    models = sorted(map(read_results, folders), key=lambda each: each.bytes)
+    return [(each, averages(each.only(SUITES["english"]).lines.values())) for each in models]
+
+
+def short(model: Results) -> str:
+    name = model.name.rpartition("/")[2]
+    return f"**{name}**" if name in shipped() else name
+
+
+def validity() -> str:
+    result = results("validity")
+    rows = [
+        [
+            row["task"],
+            row["measured"],
+            row["published"],
+            f"{row['difference']:+.2f}",
+            "yes" if row["data agree"] else "no",
+        ]
+        for row in result["tasks"]
+    ]
+    head = table(["task", "measured", "published", "difference", "data agree"], rows)
+    note = f"Within {result['tolerance']:.1f} on {result['within']} of the {result['of']} tasks whose data agree."
+    return f"{head}\n\n{note}"
+
+
+def dims_kept() -> str:
+    """nano's tiers on the english suite."""
+    tiers = [read_results(path) for path in (RESULTS / "scores").glob("nano*")]
+    means = {tier.dim: averages(tier.only(SUITES["english"]).lines.values()) for tier in tiers}
+    full = means[max(means)].mean_task
+    rows = [
+        [dim, f"{100 * mean.mean_task:.1f}", f"{100 * mean.mean_type:.1f}", f"{100 * mean.mean_task / full:.1f} %"]
+        for dim, mean in sorted(means.items(), reverse=True)
+    ]
+    return table(["dims", "mean(task)", "mean(type)", "kept"], rows)
 
 
 def speed() -> str:
-    result = results("speed")
-    through, cold = result["throughput"], result["cold start"]
-    first = through["first round"]
-
-    def line(what: str, figure: Callable[[str], float], form: str, ratio: str) -> list[str]:
-        return [what, format(figure("nestling"), form), format(figure("model2vec"), form), ratio]
-
-    wall = "texts/s wall"
-    rows = [
-        line("texts/s, new texts", lambda who: through[who][wall], ",", f"{through['ratio'][wall]:.1f} x"),
-        line(
-            "texts/s, first 40,000 after the start", lambda who: first[who][wall], ",", f"{first['ratio'][wall]:.1f} x"
-        ),
-        line("import, load, first vector (s)", lambda who: cold[who]["wall s"], ".2f", of(cold, "wall s")),
-        line("peak memory of that (MB)", lambda who: cold[who]["peak MB"], ".0f", of(cold, "peak MB")),
-    ]
+    """Ratios to nano, on new texts of the corpus, one thread; latency, cold start and memory."""
+    report = results("speed")
+    rows = []
+    for peer in report["peers"]:
+        cells = {cell["cell"]: cell for cell in peer["cells"] if cell["threads"] == 1}
+        cold, late = peer["cold_start"], peer["latency"]
+        rates = [f"{cells[name]['texts_s']:,.0f}" for name in ("mixed", "8", "128")]
+        figures = [f"{late['median_ms']:.2f}", f"{cold['wall_s']:.2f}", f"{cold['peak_mb']:.0f}"]
+        rows.append([peer["name"], *rates, f"{cells['mixed']['ratio']:.2f}", *figures])
+    machine = report["machine"]
     note = (
-        f"{result['texts a round']:,} texts a round, {result['mean bytes']:.0f} bytes each on average, "
-        f"{result['rounds']} rounds, {result['machine']}, Python {result['python']}, "
-        f"model2vec {result['versions']['model2vec']}."
+        f"One thread; {report['rounds']} rounds in turn, medians; no text is met twice. {machine['arch']}, "
+        f"{machine['cores']} cores, {machine['cpu']}, Python {report['python']}."
     )
-    return f"{table(['', 'nestling', 'model2vec', ''], rows)}\n\n{note}"
+    head = [
+        "",
+        "texts/s, mixed",
+        "of 8 tokens",
+        "of 128",
+        "mixed, nano = 1",
+        "one text (ms)",
+        "cold start (s)",
+        "peak MB",
+    ]
+    return f"{table(head, rows)}\n\n{note}"
 
 
-def of(cold: dict[str, dict[str, float]], what: str) -> str:
-    """How many times less nestling takes."""
-    return f"{cold['model2vec'][what] / cold['nestling'][what]:.1f} x less"
+def probes() -> str:
+    """The linear and the MLP head of each model, x 100."""
+    rows = []
+    for path in sorted((RESULTS / "probes").glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for entry in report["sets"]:
+            for head in ("lr", "mlp"):
+                mean = entry["heads"][head]["mean"]
+                figures = [mean[key] for key in PROBE_FIGURES]
+                rows.append(
+                    [report["name"].rpartition("/")[2], entry["name"], head, *(f"{100 * f:.1f}" for f in figures)]
+                )
+    return table(["model", "set", "head", *PROBE_FIGURES.values()], rows)
 
 
 def shrink() -> str:
@@ -122,7 +197,7 @@ def search_speed() -> str:
 
 
 def results(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return content
 
 
@@ -136,7 +211,8 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    each.__name__: each for each in (models, sts, speed, shrink, questions, search_speed)
+    each.__name__: each
+    for each in (models, baselines, scores, validity, dims_kept, speed, probes, shrink, questions, search_speed)
 }
 
 if __name__ == "__main__":

@@ -79,12 +79,25 @@ def test_embed_writes_what_encode_gives(texts: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out), nestling.load("nano").encode(lines, dim=64))
 
 
+def test_embed_says_in_one_line_what_was_cut(tmp_path: Path) -> None:
+    model_of("wordpiece", max_tokens=5).save(tmp_path / "short.nest")
+    source = tmp_path / "long.txt"
+    source.write_text("one two three four five six seven eight nine\n" * 3)
+    words = ["embed", source, tmp_path / "a.npy", "--model", tmp_path / "short.nest"]
+    done = run_apart(*words, "--json")
+    assert json.loads(done.stdout)["cut"] == 3
+    (line,) = [line for line in done.stderr.split("\n") if "cut" in line]
+    assert line.startswith("nestling: 3 of 3 texts had more than 5 tokens and were cut;")
+    assert "Warning" not in done.stderr
+    assert json.loads(run(*words, "--overflow", "split", "--json").stdout)["cut"] == 0
+
+
 def test_shrink_prints_the_loss_of_each_step(float_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.nest"
     done = run("shrink", float_model, out, "--dim", 8, "--dtype", "int8")
     assert done.exit_code == 0, done.output
     words = [line.split("  ")[0] for line in done.stdout.split("\n")]
-    assert words[1:5] == ["as given", "8 dims", "int8", "without token counts"]
+    assert words[1:4] == ["as given", "8 dims", "int8"]
     assert nestling.load(out).dims == (8, 4)
     assert f"{out.stat().st_size:,} bytes" in done.stdout
 
@@ -121,6 +134,45 @@ def test_info_notices_a_machine_that_computes_otherwise(tmp_path: Path) -> None:
     done = run("info", path, "--verify")
     assert done.exit_code == 1
     assert "does not give the vectors" in done.stderr
+
+
+def test_info_cannot_verify_a_model_without_canaries(tmp_path: Path) -> None:
+    model_of("wordpiece", canaries=()).save(tmp_path / "a.nest")
+    model_of("wordpiece").save(tmp_path / "folder", layout="model2vec")
+    for source in (tmp_path / "a.nest", tmp_path / "folder"):
+        done = run("info", source, "--verify")
+        assert done.exit_code == 1
+        assert done.stderr == "nestling: wordpiece carries no canary texts, so it cannot be verified.\n"
+
+
+def test_info_gives_sizes_of_files(tmp_path: Path) -> None:
+    model = model_of("wordpiece")
+    model.save(tmp_path / "a.nest")
+    model.save(tmp_path / "folder", layout="model2vec")
+    facts = json.loads(run("info", tmp_path / "a.nest", "--json").stdout)
+    assert facts["size"] == (tmp_path / "a.nest").stat().st_size
+    assert facts["bytes"] == {"rows": 600 * 16 * 4, "tokenizer": facts["bytes"]["tokenizer"]}
+    assert 1000 < facts["bytes"]["tokenizer"] < facts["size"]
+    assert f"size         {facts['size']:,} bytes" in run("info", tmp_path / "a.nest").stdout
+    assert "size" not in json.loads(run("info", tmp_path / "folder", "--json").stdout)
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    odd = "\x1b[2J\x9b1m\u202e\nfake line"
+    model_of("wordpiece", name=f"a{odd}", description=odd, licence=odd, canaries=()).save(tmp_path / "a.nest")
+    for words in (["info", tmp_path / "a.nest", "--verify"], ["info", tmp_path / "a.nest", "--json"]):
+        done = run(*words)
+        assert not set("\x1b\x9b\u202e") & set(done.output)
+    assert "\nfake line" not in run("info", tmp_path / "a.nest", "--verify").output
+
+
+@pytest.mark.parametrize("out", ["a.out", "gone/a.nest", "."])
+def test_shrink_refuses_a_bad_target_before_the_work(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nestling.shrink.steps.shrink", lambda *_, **__: pytest.fail("the work was begun"))
+    done = run("shrink", "nano", tmp_path / out, "--dim", 32)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("nestling: ")
+    assert "layout" not in done.stderr
 
 
 def test_failures_exit_with_1_and_three_parts(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestling.embed import Dtype, EmbedReport, embed_file
-from nestling.errors import InputError, MissingExtraError
+from nestling import CutWarning
+from nestling.embed import EmbedReport, embed_file
+from nestling.errors import InputError, InputTypeError, MissingExtraError
+from nestling.model.static import Dtype
+from tests.conftest import model_of
 
 TEXTS = [f"text {i}\nélan 👋" for i in range(2000)]
 
@@ -29,18 +32,18 @@ class HashModel:
     `calls` calls with texts the process ends, as if it were killed.
     """
 
+    max_tokens = 3
+
     def __init__(self, fingerprint: str = "hash-1", calls: int | None = None) -> None:
         self.fingerprint, self.calls = fingerprint, calls
 
-    def encode(
-        self,
-        texts: list[str],
-        /,
-        *,
-        dim: int | None = None,
-        dtype: Dtype = "float32",
-        threads: int | None = None,
-    ) -> npt.NDArray[Any]:
+    def encode_counting(
+        self, texts: list[str], /, *, dim: int | None = None, dtype: Dtype = "float32", **_: Any
+    ) -> tuple[npt.NDArray[Any], int]:
+        """Texts that say "cut me" count as cut."""
+        return self.encode(texts, dim=dim, dtype=dtype), sum("cut me" in text for text in texts)
+
+    def encode(self, texts: list[str], *, dim: int | None = None, dtype: Dtype = "float32") -> npt.NDArray[Any]:
         if texts and self.calls is not None:
             if self.calls == 0:
                 os._exit(9)
@@ -85,7 +88,7 @@ def test_row_i_is_text_i(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
     expected = HashModel().encode(TEXTS, dim=12, dtype=dtype)
     assert vectors_in(target).dtype == expected.dtype
     assert np.array_equal(vectors_in(target), expected)
-    assert report == EmbedReport(rows=2000, parts_made=7, parts_found=0, seconds=report.seconds)
+    assert report == EmbedReport(rows=2000, parts_made=7, parts_found=0, cut=0, seconds=report.seconds)
     assert sorted(tmp_path.iterdir()) == sorted([source, target])
 
 
@@ -181,7 +184,7 @@ def test_a_mistake_in_the_arguments_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no 'body'\. It has 'id', 'text'\."):
         embed_file(HashModel(), source, tmp_path / "a.npy", column="body")
     with pytest.raises(
-        InputError, match=r"has the unknown suffix '\.csv'\. Vectors are written to \.npy or \.parquet\."
+        InputError, match=r"has the unknown suffix '\.csv'\. A name that ends in \.npy or \.parquet was expected\."
     ):
         embed_file(HashModel(), source, tmp_path / "a.csv")
     with pytest.raises(InputError, match="is both source and target"):
@@ -193,7 +196,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.jsonl")
 
     class Appender(HashModel):
-        def encode(self, texts: list[str], /, **options: Any) -> npt.NDArray[Any]:
+        def encode(self, texts: list[str], **options: Any) -> npt.NDArray[Any]:
             if texts:
                 with source.open("a") as file:
                     file.write('"late"\n')
@@ -215,3 +218,74 @@ def test_pyarrow_waits_until_it_is_needed() -> None:
     code = "import sys, nestling.embed; assert 'pyarrow' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+LONG = ["one two three four five six seven eight nine", "one"] * 3
+
+
+def test_texts_that_were_cut_are_counted_and_said_once(tmp_path: Path) -> None:
+    source, model = write_source(tmp_path / "a.jsonl", LONG), model_of("wordpiece", max_tokens=5)
+    with pytest.warns(
+        CutWarning, match=r"3 of 6 texts had more than 5 tokens and were cut; .*--overflow split"
+    ) as said:
+        report = embed_file(model, source, tmp_path / "a.npy", rows_per_part=2)
+    assert (report.cut, len(said)) == (3, 1)
+    whole = embed_file(model, source, tmp_path / "b.npy", rows_per_part=2, overflow="split")
+    assert whole.cut == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), model.encode(LONG, overflow="split"))
+    assert not np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+    with pytest.raises(InputError, match=r"Counted from row 0: texts\[0\] has \d+ tokens"):
+        embed_file(model, source, tmp_path / "c.npy", overflow="error")
+
+
+def test_texts_cut_before_a_break_are_counted_after_it(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl", ["cut me", "a", "b", "cut me", "c"]), tmp_path / "a.npy"
+    in_a_child("embed_file(HashModel(calls=1), source, target, rows_per_part=2)", source, target)
+    assert (tmp_path / "a.npy.parts" / "00000000.1.npy").exists()
+    with pytest.raises(InputError, match='another job: "overflow": "cut"'):
+        embed_file(HashModel(), source, target, rows_per_part=2, overflow="split")
+    with pytest.warns(CutWarning, match="2 of 5 texts had more than 3 tokens"):
+        report = embed_file(HashModel(), source, target, rows_per_part=2)
+    assert (report.parts_found, report.parts_made, report.cut) == (1, 2, 2)
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy"
+    in_a_child("embed_file(HashModel(calls=2), source, target, rows_per_part=500)", source, target)
+    part = tmp_path / "a.npy.parts" / "00000001.0.npy"
+    for raw in (part.read_bytes()[:-3], b""):
+        part.write_bytes(raw)
+        with pytest.raises(InputError, match=r"The part .*00000001\.0\.npy is damaged: .* Delete it and run again\."):
+            embed_file(HashModel(), source, target, rows_per_part=500)
+    part.unlink()
+    assert embed_file(HashModel(), source, target, rows_per_part=500).parts_made == 1
+
+
+def test_a_target_that_cannot_be_is_refused_before_the_work(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "a.jsonl")
+    (tmp_path / "dir.npy").mkdir()
+    with pytest.raises(InputError, match=r"dir\.npy' is a folder\. The name of a file to write was expected\."):
+        embed_file(HashModel(), source, tmp_path / "dir.npy")
+    with pytest.raises(InputError, match=r"The folder .*gone is not there\."):
+        embed_file(HashModel(), source, tmp_path / "gone" / "a.npy")
+    assert sorted(tmp_path.iterdir()) == sorted([source, tmp_path / "dir.npy"])
+
+
+def test_capital_suffixes_are_the_same(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "a.jsonl", ["a", "b"])
+    for name in ("A.NPY", "A.PARQUET"):
+        embed_file(HashModel(), source, tmp_path / name)
+    assert np.array_equal(np.load(tmp_path / "A.NPY"), HashModel().encode(["a", "b"]))
+    assert pq.read_table(tmp_path / "A.PARQUET")["text"].to_pylist() == ["a", "b"]
+
+
+def test_a_name_is_loaded_and_other_kinds_are_refused(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl", ["a cat"]), tmp_path / "a.npy"
+    embed_file("nano", source, target, dim=32)
+    assert np.load(target).shape == (1, 32)
+    with pytest.raises(InputTypeError, match=r"A model of type int was given; a loaded model"):
+        embed_file(5, source, target)  # type: ignore[arg-type]
+    with pytest.raises(InputTypeError, match=r"rows_per_part=1\.5 was given; a whole number was expected"):
+        embed_file("nano", source, target, rows_per_part=1.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="rows_per_part=0 was given; at least 1"):
+        embed_file("nano", source, target, rows_per_part=0)

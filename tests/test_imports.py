@@ -12,10 +12,13 @@ import nestling
 SOURCE = Path(nestling.__file__).parent
 # A room may import from rooms of a lower number, and from its own.
 FLOORS = {
-    "errors": 0, "safe": 1, "text": 2, "files": 3, "model": 4, "search": 5, "score": 5, "shrink": 6, "embed": 6,
-    "make": 7, "cli": 8,
+    "errors": 0, "safe": 1, "text": 2, "files": 3, "model": 4, "teacher": 5, "search": 5, "probe": 5, "score": 6,
+    "shrink": 7, "embed": 7, "make": 8, "cli_score": 9, "cli": 10,
 }  # fmt: skip
-ONLY_IN = {"torch": {"make"}, "sentence_transformers": {"make"}, "onnxruntime": {"make"}, "pypdf": {"search"}}
+ONLY_IN = {
+    "torch": {"teacher", "score"}, "sentence_transformers": {"teacher", "score"}, "onnxruntime": {"teacher", "score"},
+    "mteb": {"score"}, "sklearn": {"score"}, "matplotlib": {"score"}, "pypdf": {"search"},
+}  # fmt: skip
 NEVER = {"pickle", "model2vec", "fastembed", "optimum", "joblib", "skops", "dill"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestling.errors import InputError, MissingExtraError
+from nestling.errors import InputError, InputTypeError, MissingExtraError
 from nestling.files.texts import read_texts
 
 ODD = [
@@ -162,7 +162,10 @@ def test_every_kind_of_parquet_text(tmp_path: Path, kind: pa.DataType) -> None:
         ("a.jsonl", b'{"text": "x"}\n{"a": "", "b": 1}', None, "line 2, has no 'text'. It has 'a', 'b'."),
         ("a.jsonl", b'"x"\n{"text": "y"}', None, "line 2, holds a value of type dict. A text was expected."),
         ("a.jsonl", b'"x"', "text", "line 1, is no object. An object with 'text' was expected."),
-        ("a.csv", b"", None, "has no columns of text named 'text'. Its columns of text: none."),
+        ("a.csv", b"id;text\n1;x\n", None, "has one column, 'id;text'. Columns parted by ',' were expected."),
+        ("a.csv", b"id\ttext\n1\tx\n", None, "has one column, 'id\\ttext'."),
+        ("a.tsv", b"id,text\n1,x\n", None, "has one column, 'id,text'. Columns parted by '\\t' were expected."),
+        ("a.jsonl", b'{"text": "x", "text": "y"}', None, "line 1, is broken: a key is repeated."),
         ("a.csv", b"a,b\n", "c", "has no columns of text named 'c'. Its columns of text: 'a', 'b'."),
         ("a.csv", b"a,a\n", "a", "has 2 columns of text named 'a'."),
         (
@@ -214,8 +217,31 @@ def test_damaged_pages_are_an_error(tmp_path: Path) -> None:
 def test_arguments_are_checked_before_the_first_batch(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.txt is not a file\."):
         read_texts(tmp_path / "missing.txt")
-    with pytest.raises(InputError, match=r"Texts cannot be read 0 at a time\."):
+    with pytest.raises(InputError, match=r"batch=0 was given; at least 1 was expected\."):
         read_texts(tmp_path / "a.txt", batch=0)
+    with pytest.raises(InputTypeError, match=r"batch=1\.5 was given; a whole number"):
+        read_texts(tmp_path / "a.txt", batch=1.5)  # type: ignore[arg-type]
+
+
+def test_a_table_of_no_bytes_has_no_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    assert all_texts(tmp_path / "a.csv") == all_texts(tmp_path / "a.csv", "text") == []
+
+
+def test_one_column_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;text\n1;x\n")
+    assert all_texts(tmp_path / "a.csv", "id;text") == ["1;x"]
+    (tmp_path / "a.csv").write_text('"one, or two"\nx\n')
+    assert all_texts(tmp_path / "a.csv") == ["x"]
+
+
+def test_the_limit_of_other_csv_readers_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n" + "x" * 200_000 + "\ny\n")
+    before = csv.field_size_limit()
+    texts = read_texts(tmp_path / "a.csv", batch=1)
+    assert len(next(texts)[0]) == 200_000
+    assert csv.field_size_limit() == before
+    assert next(texts) == ["y"]
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nestling.errors import InputError, InputTypeError, MissingExtraError, ModelFileError, NestlingError
     from nestling.model.load import load, shipped
     from nestling.model.static import CutWarning, StaticModel
+    from nestling.probe import Probe
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,12 +25,19 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "NestlingError",
+    "Probe",
     "StaticModel",
     "load",
     "shipped",
 ]
 
-_HOMES = {"load": "model.load", "shipped": "model.load", "StaticModel": "model.static", "CutWarning": "model.static"}
+_HOMES = {
+    "load": "model.load",
+    "shipped": "model.load",
+    "StaticModel": "model.static",
+    "CutWarning": "model.static",
+    "Probe": "probe",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,16 +5,15 @@ Results go to stdout, progress and remarks to stderr. Exit codes: 0 done, 1 fail
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from nestling import __version__
+from nestling.cli_score import COMMANDS, PATH, as_json
 from nestling.errors import NestlingError
-
-PATH = click.Path(path_type=Path)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 class Commands(click.Group):
@@ -33,7 +32,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="nestling")
 def main() -> None:
-    """Compact text-embedding models: search with them, embed with them, make and shrink them."""
+    """Compact text-embedding models: search, embed, make, shrink and measure."""
 
 
 @main.command()
@@ -78,6 +77,13 @@ def search(
 @click.option(
     "--dtype", type=click.Choice(["float32", "float16", "int8", "binary"]), default="float32", show_default=True
 )
+@click.option(
+    "--overflow",
+    type=click.Choice(["cut", "split", "error"]),
+    default="cut",
+    show_default=True,
+    help="What to do with a text of more tokens than the model takes; split takes the mean over all of them.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Workers over the texts.")
 @as_json
 def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any) -> None:
@@ -86,9 +92,13 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
     from nestling.embed import embed_file
-    from nestling.model.load import load
+    from nestling.model.static import CutWarning
 
-    done = embed_file(load(model), source, target, progress=True, **options)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", CutWarning)
+        done = embed_file(model, source, target, progress=True, **options)
+    for warning in said:
+        click.echo(f"nestling: {warning.message}", err=True)
     if as_json:
         click.echo(json.dumps({"output": str(target), **vars(done)}))
     else:
@@ -108,8 +118,10 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
 def make(recipe: Path, report: Path | None, as_json: bool, **options: Any) -> None:
     """Make a model from a recipe: teacher and corpus in, .nest file and card out. Goes on where it stopped."""
     from nestling.make.recipe import make as make_model
-    from nestling.safe import atomic_write
+    from nestling.safe import atomic_write, check_target
 
+    if report:
+        check_target(report)
     made = make_model(recipe, progress=True, **options)
     plain = json.dumps({**vars(made), "path": made.path.name}, indent=1)
     if report:
@@ -157,10 +169,12 @@ def shrink(
 ) -> None:
     """Make a model smaller and print what is left of it: bytes, and cosine and Spearman to the model given."""
     from nestling.model.load import load
+    from nestling.safe import check_target
     from nestling.shrink.sizes import parse_size
     from nestling.shrink.steps import Steps
     from nestling.shrink.steps import shrink as shrink_model
 
+    check_target(out, suffixes=(".nest",))
     model, rows = shrink_model(
         load(source),
         Steps(**steps),
@@ -194,16 +208,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 @as_json
 def info(source: str, verify: bool, as_json: bool) -> None:
     """Say what is in a model: rows, tiers with their scores, sizes, licence, what it was made from."""
-    from nestling.model.inspect import describe, describe_as_text, failed
-    from nestling.model.load import load
+    from nestling.model.inspect import describe, describe_as_text, why_unverified
+    from nestling.model.load import load, locate
 
-    model = load(source)
-    facts = describe(model, verify=verify)
-    click.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else describe_as_text(facts))
-    if verify and failed(facts):
-        click.echo(
-            f"nestling: {model.name} does not give the vectors that it was saved with on this machine.", err=True
-        )
+    path = locate(source)
+    facts = describe(load(path), size=path.stat().st_size if path.is_file() else None, verify=verify)
+    click.echo(json.dumps(facts, indent=1) if as_json else describe_as_text(facts))
+    if verify and (why := why_unverified(facts)):
+        click.echo(f"nestling: {why}", err=True)
         sys.exit(1)
 
 
@@ -223,6 +235,9 @@ def models(as_json: bool) -> None:
         )
         click.echo(f"    {entry['description']}")
 
+
+for command in COMMANDS:
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -1,31 +1,35 @@
 """A file of texts into a file of vectors, in constant memory, and on again after a break.
 
 The source is embedded in parts of `rows_per_part` texts. A finished part lies in the folder `<target>.parts`
-until the last one is done; then they are joined into the target, which appears whole or not at all. Beside
-the parts, `job.json` says what they were made from, so that parts of two models, files or options never mix.
+until the last one is done; then they are joined into the target, which appears whole or not at all. The name of
+a part says how many of its texts were cut; beside the parts, `job.json` says what they were made from, so that
+parts of two models, files or options never mix.
 """
 
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError
+from nestling.errors import InputError, InputTypeError, whole_number
 from nestling.files.texts import parquet_packages, read_texts
-from nestling.safe import atomic_write
+from nestling.model.load import load
+from nestling.model.static import CutWarning, Dtype, Overflow, cut_message
+from nestling.safe import atomic_write, check_target
 
-Dtype = Literal["float32", "float16", "int8", "binary"]
 Array = npt.NDArray[Any]
 JOB = "job.json"
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What `embed_file` needs of a model."""
 
@@ -33,16 +37,21 @@ class Encoder(Protocol):
     def fingerprint(self) -> str:
         """Names everything that changes a vector."""
 
-    def encode(
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text, None for no limit."""
+
+    def encode_counting(
         self,
         texts: list[str],
         /,
         *,
         dim: int | None = None,
+        overflow: Overflow = "cut",
         dtype: Dtype = "float32",
         threads: int | None = None,
-    ) -> Array:
-        """n texts -> (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary"; [] -> 0 rows."""
+    ) -> tuple[Array, int]:
+        """n texts -> (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary", and how many were cut."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +61,27 @@ class EmbedReport:
     rows: int  # texts in the source, and so vectors in the target
     parts_made: int  # embedded by this run
     parts_found: int  # left by a run that was broken off
+    cut: int  # texts that were longer than the model takes, in all parts
     seconds: float
 
 
 def embed_file(
-    model: Encoder,
+    model: Encoder | str | Path,
     source: Path | str,
     target: Path | str,
     *,
     column: str | None = None,
     dim: int | None = None,
     dtype: Dtype = "float32",
+    overflow: Overflow = "cut",
     threads: int | None = None,
     rows_per_part: int = 50_000,
     progress: bool = False,
 ) -> EmbedReport:
     """Embed every text of `source` (see `read_texts`) and write the vectors to `target`, row i for text i.
+
+    model: a loaded one, or what `load` takes. column, rows_per_part: of the source. The rest is as in `encode`; where
+    texts were cut, one CutWarning at the end says how many, those of an earlier run included.
 
     .npy:     one array, (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary".
     .parquet: the columns `text` and `embedding`, a fixed-size list; the key `nestling` of the file's metadata
@@ -80,28 +94,44 @@ def embed_file(
     started = time.perf_counter()
     source, target = Path(source), Path(target)
     _check_target(source, target)
+    whole_number("rows_per_part", rows_per_part, 1)
+    model = _loaded(model)
     read = partial(read_texts, source, column=column, batch=rows_per_part)
-    encode = partial(model.encode, dim=dim, dtype=dtype, threads=threads)
-    batches, empty, stamp = read(), encode([]), _stamp(source)
-    about = {"model": model.fingerprint, "dim": model.encode([], dim=dim).shape[1], "dtype": dtype}
+    encode = partial(model.encode_counting, dim=dim, dtype=dtype, overflow=overflow, threads=threads)
+    batches, (empty, _), stamp = read(), encode([]), _stamp(source)
+    about = {"model": model.fingerprint, "dim": model.encode_counting([], dim=dim)[0].shape[1], "dtype": dtype}
     reading = {"sha256": _sha256(source), "suffix": source.suffix, "column": column}
-    job = about | reading | {"rows_per_part": rows_per_part}
+    job = about | reading | {"overflow": overflow, "rows_per_part": rows_per_part}
     parts = _Parts(Path(f"{target}.parts"), json.dumps(job, indent=1))
 
-    rows, made, found = _fill(parts, batches, encode, progress)
+    rows, made, found, cut = _fill(parts, batches, encode, progress)
     _check_unchanged(source, stamp)
     with atomic_write(target) as temporary:
-        if target.suffix == ".npy":
+        if target.suffix.lower() == ".npy":
             _write_npy(temporary, parts.arrays(), rows, empty)
         else:
             _write_parquet(temporary, parts.arrays(), read(), empty, json.dumps(about))
         _check_unchanged(source, stamp)
     parts.remove()
-    return EmbedReport(rows, made, found, time.perf_counter() - started)
+    if cut:
+        warnings.warn(cut_message(cut, rows, model.max_tokens), CutWarning, stacklevel=2)
+    return EmbedReport(rows, made, found, cut, time.perf_counter() - started)
+
+
+def _loaded(model: Encoder | str | Path) -> Encoder:
+    if isinstance(model, (str, Path)):
+        return load(model)
+    if not isinstance(model, Encoder):
+        raise InputTypeError(
+            f"A model of type {type(model).__name__} was given;",
+            "a loaded model, or what load takes, was expected.",
+            'Pass nestling.load("nano"), say.',
+        )
+    return model
 
 
 class _Parts:
-    """The finished parts of one job: `00000000.npy` and on, in a folder of their own."""
+    """The finished parts of one job, in a folder of their own: `NUMBER.CUT.npy`, numbered from 00000000."""
 
     def __init__(self, folder: Path, job: str) -> None:
         self.folder, self.job = folder, job
@@ -118,20 +148,22 @@ class _Parts:
                 "Delete the folder to start again, or choose another target.",
             )
 
-    def path(self, number: int) -> Path:
-        return self.folder / f"{number:08d}.npy"
+    def cut_in(self, number: int) -> int | None:
+        """How many texts of a part were cut; None if it is not there."""
+        found = next(self.folder.glob(f"{number:08d}.*.npy"), None)
+        return None if found is None else int(found.name.split(".")[1])
 
-    def save(self, number: int, vectors: Array) -> None:
+    def save(self, number: int, vectors: Array, cut: int) -> None:
         """Keep a finished part. The job is written before the first part and removed after the last."""
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / JOB).exists():
             with atomic_write(self.folder / JOB) as temporary:
                 temporary.write_text(self.job)
-        with atomic_write(self.path(number)) as temporary:
+        with atomic_write(self.folder / f"{number:08d}.{cut}.npy") as temporary:
             _write_npy(temporary, [vectors], len(vectors), vectors[:0])
 
     def arrays(self) -> Iterator[Array]:
-        return map(np.load, sorted(self.folder.glob("*.npy")))
+        return map(_read_part, sorted(self.folder.glob("*.npy")))
 
     def remove(self) -> None:
         if self.folder.is_dir():
@@ -141,22 +173,43 @@ class _Parts:
 
 
 def _fill(
-    parts: _Parts, batches: Iterable[list[str]], encode: Callable[[list[str]], Array], progress: bool
-) -> tuple[int, int, int]:
-    """Make the parts that are not there yet. Returns the texts of all, the parts made and the parts found."""
+    parts: _Parts, batches: Iterable[list[str]], encode: Callable[[list[str]], tuple[Array, int]], progress: bool
+) -> tuple[int, int, int, int]:
+    """Make the parts that are not there yet. Returns the texts of all, parts made, parts found, and texts cut."""
     from tqdm import tqdm
 
-    rows = made = found = 0
+    rows = made = found = all_cut = 0
     with tqdm(unit=" texts", unit_scale=True, disable=not progress) as bar:
         for number, texts in enumerate(batches):
-            if parts.path(number).exists():
-                found += 1
-            else:
-                parts.save(number, encode(texts))
+            cut = parts.cut_in(number)
+            if cut is None:
+                vectors, cut = _encoded(encode, texts, rows)
+                parts.save(number, vectors, cut)
                 made += 1
+            else:
+                found += 1
+            all_cut += cut
             rows += len(texts)
             bar.update(len(texts))
-    return rows, made, found
+    return rows, made, found, all_cut
+
+
+def _encoded(encode: Callable[[list[str]], tuple[Array, int]], texts: list[str], first: int) -> tuple[Array, int]:
+    """The vectors of a part; an error says where in the file it begins."""
+    try:
+        return encode(texts)
+    except InputError as error:
+        raise InputError(f"Counted from row {first:,}: {error.given}", error.expected, error.do) from error
+
+
+def _read_part(path: Path) -> Array:
+    try:
+        part: Array = np.load(path, allow_pickle=False)
+        return part
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            f"The part {path} is damaged: {error}.", "A whole .npy file was expected.", "Delete it and run again."
+        ) from error
 
 
 def _write_npy(path: Path, arrays: Iterable[Array], rows: int, empty: Array) -> None:
@@ -187,15 +240,10 @@ def _write_parquet(path: Path, arrays: Iterable[Array], batches: Iterable[list[s
 
 
 def _check_target(source: Path, target: Path) -> None:
-    if target.suffix not in (".npy", ".parquet"):
-        raise InputError(
-            f"{target} has the unknown suffix {target.suffix!r}.",
-            "Vectors are written to .npy or .parquet.",
-            "Rename the target.",
-        )
+    check_target(target, suffixes=(".npy", ".parquet"))
     if target.resolve() == source.resolve():
         raise InputError(f"{target} is both source and target.", "Two files were expected.", "Choose another target.")
-    if target.suffix == ".parquet":
+    if target.suffix.lower() == ".parquet":
         parquet_packages(f"Writing {target}")
 
 

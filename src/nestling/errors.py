@@ -1,5 +1,7 @@
 """The few errors that nestling raises. Each says what was given, what was expected, and what to do."""
 
+from operator import index
+
 
 class NestlingError(Exception):
     """Base of every error raised on purpose.
@@ -41,3 +43,22 @@ class MissingExtraError(NestlingError, ImportError):
 
     def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str, str]]:
         return type(self), (self.package, self.extra, self.purpose)
+
+
+def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Raise InputError unless the option `name` has a known value."""
+    if value not in known:
+        raise InputError(f"{name}={value!r} was given;", f"known are {', '.join(known)}.", "Choose one of them.")
+
+
+def whole_number(name: str, value: object, least: int | None = None) -> int:
+    """The value of the option `name`, if it is a whole number, of at least `least`."""
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InputTypeError(f"{name}={value!r} was given;", "a whole number was expected.", "Pass an int.")
+    if least is not None and number < least:
+        raise InputError(f"{name}={value!r} was given;", f"at least {least} was expected.", "Give a larger number.")
+    return number

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import safetensors
 from safetensors.numpy import save as to_safetensors
 
-from nestling.errors import ModelFileError
+from nestling.errors import InputError, ModelFileError
 
 MAX_JSON_BYTES = 100_000_000
 MAX_HEADER_BYTES = 10_000_000
@@ -30,13 +30,41 @@ ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 
 Array = npt.NDArray[Any]
 
 
+def check_target(path: Path | str, *, suffixes: tuple[str, ...] = (), folder: bool = False) -> None:
+    """Raise InputError unless a file (or, with `folder`, a folder) can be written to `path`; called before the work.
+
+    suffixes: what the name must end in, in small letters; none for any.
+    """
+    target = Path(os.path.realpath(path))
+    if suffixes and Path(path).suffix.lower() not in suffixes:
+        raise InputError(
+            f"{path} has the unknown suffix {Path(path).suffix!r}.",
+            f"A name that ends in {' or '.join(suffixes)} was expected.",
+            "Rename the target.",
+        )
+    if folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(
+            f"{path} is there already.", "A new or empty folder was expected.", "Delete it or choose another."
+        )
+    if not folder and target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "no regular file"
+        raise InputError(f"{str(path)!r} is {kind}.", "The name of a file to write was expected.", "Choose another.")
+    home = next(parent for parent in target.parents if parent.exists()) if folder else target.parent
+    if not home.is_dir():
+        raise InputError(f"The folder {home} is not there.", "One to write into was expected.", "Make it first.")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {home} cannot be written to.", "One that can was expected.", "Choose another.")
+
+
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it replaces `path`, otherwise it is removed.
 
-    The file and its folder are synced, so that after a crash `path` holds the old bytes or the new, never a part.
+    Of a symlink, what it points to is replaced. The file and its folder are synced, so that after a crash `path` holds
+    the old bytes or the new, never a part.
     """
-    target = Path(path)
+    check_target(path)
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -90,7 +118,7 @@ def parse_json(raw: bytes, name: str) -> Any:
     """
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_no_repeats)
+        value = json.loads(text, object_pairs_hook=no_repeats)
         if HALF_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
@@ -104,7 +132,8 @@ HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")  # of a pair, as it should be, or
 DAMAGED = "The file is damaged or hostile: get it again from where it came."
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: an object of these pairs; ValueError if a key is repeated."""
     whole = dict(pairs)
     if len(whole) != len(pairs):
         raise ValueError("a key is repeated")

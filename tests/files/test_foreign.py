@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import nestling
 from nestling.errors import InputError, ModelFileError
-from nestling.files.parts import Document, Parts
+from nestling.files.parts import Document, Parts, Source
 from nestling.model.rows import CentroidRows
 from nestling.model.static import StaticModel
 from tests.conftest import DIM, SAMPLES, model_of, plan_of
@@ -171,10 +171,36 @@ def test_prompts_are_written_and_read(layout: Any, tmp_path: Path, texts: list[s
     assert_same(model.encode(texts), theirs.encode(texts))
 
 
-def test_the_licence_and_name_go_along(tmp_path: Path) -> None:
-    model_of("bpe", licence="MIT").save(tmp_path / "sparrow", layout="model2vec")
-    again = nestling.load(tmp_path / "sparrow")
-    assert (again.name, again.licence) == ("sparrow", "mit")
+@pytest.mark.parametrize("layout", ["model2vec", "sentence-transformers"])
+def test_what_a_model_says_of_itself_goes_along(layout: Any, tmp_path: Path, texts: list[str]) -> None:
+    about = {
+        "name": "sparrow", "description": "Small.", "licence": "MIT", "recipe": "ab",
+        "lineage": (Source("teacher", "owl", "MIT"),), "scores": {"STS": {"16": 0.5}},
+    }  # fmt: skip
+    model = model_of("bpe", **about)
+    model.save(tmp_path / "folder", layout=layout)
+    theirs = their_sentence_transformer(tmp_path / "folder").encode(texts)
+    assert_same(model.encode(texts), theirs)
+    assert_same(model.encode(texts), their_model2vec(tmp_path / "folder", texts, normalize=True))
+    again = nestling.load(tmp_path / "folder").document
+    assert {key: getattr(again, key) for key in about} == about
+    assert (again.dims, again.canaries) == (model.dims, model.document.canaries)
+
+
+def test_a_folder_of_others_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_of("bpe", licence="MIT").save(tmp_path / "wren", layout="model2vec")
+    without_ours(tmp_path / "wren")
+    monkeypatch.chdir(tmp_path / "wren")
+    again = nestling.load(".")
+    assert (again.name, again.licence, again.dims) == ("wren", "mit", (DIM,))
+
+
+@pytest.mark.parametrize(
+    "kept", [5, [], {"dim": 4}, {"dims": [8, 4]}, {"name": 3}, {"scores": {"a": {"4": "b"}}}, {"lineage": [{}]}]
+)
+def test_a_bad_key_of_ours_is_refused(folder: Path, kept: Any) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "model2vec", "nestling": kept}))
+    refusal(folder, ": ")
 
 
 # --- what they write, we read
@@ -246,8 +272,16 @@ def test_we_read_what_sentence_transformers_writes(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """As others write it, without what we add to config.json."""
     model_of("wordpiece").save(tmp_path / "model", layout="model2vec")
+    without_ours(tmp_path / "model")
     return tmp_path / "model"
+
+
+def without_ours(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["nestling"]
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def test_a_model_that_loads_although_damaged_saves_and_loads_again(pristine: Pri
         model.save(tmp_path / "again.nest")
         again = nestling.load(tmp_path / "again.nest")
         assert again.fingerprint == model.fingerprint
-        assert again.verify() == []
+        assert all(check.largest_difference == 0 for check in again.verify())
         loaded += 1
     assert loaded > 20
 
@@ -417,7 +417,7 @@ def test_a_crafted_tokenizer_is_refused(name: str) -> None:
 def test_a_crafted_tokenizer_is_refused_in_a_folder(name: str, pristine: Pristine, tmp_path: Path) -> None:
     folder = copied(pristine("wordpiece", "model2vec"), tmp_path / "m2v")
     (folder / "tokenizer.json").write_text(json.dumps(REFUSED[name][0]))
-    with pytest.raises(ModelFileError, match="m2v"):
+    with pytest.raises(ModelFileError, match=r"m2v|of wordpiece"):
         nestling.load(folder)
 
 

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
+import huggingface_hub.constants
 import numpy as np
 import pytest
 
 import nestling
-from nestling.errors import InputError
+from nestling.errors import InputError, InputTypeError
 from nestling.files.hub import find_folder
 from tests.conftest import model_of
 
@@ -101,6 +103,28 @@ def test_what_is_not_cached_is_refused_offline_quickly(
     assert isinstance(error, ValueError)
 
 
+def forget(cache: Path, *names: str) -> None:
+    for name in names:
+        (cache / "models--owner--name" / "snapshots" / NEW / name).unlink()
+
+
+@pytest.mark.parametrize("left_out", ["model.safetensors", "tokenizer.json"])
+def test_a_part_of_a_model_in_the_cache_is_none(
+    cache: Path, left_out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget(cache, left_out)
+    with pytest.raises(InputError, match="owner/name is no local path, only partly in the hub cache, and was not"):
+        nestling.load("owner/name")
+    model_of("unigram").save(tmp_path / "whole", layout="model2vec")
+    cached = huggingface_hub.snapshot_download
+
+    def download(hub_id: str, local_files_only: bool = False, **options: object) -> str:
+        return cached(hub_id, local_files_only=True, **options) if local_files_only else str(tmp_path / "whole")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert nestling.load("owner/name").tokenizer.json["model"]["type"] == "Unigram"
+
+
 OFFLINE = """
 import socket, sys
 socket.socket.connect = socket.getaddrinfo = None
@@ -127,7 +151,7 @@ def test_a_local_folder_wins_over_the_hub(cache: Path) -> None:
     model_of("unigram").save(Path("owner") / "name", layout="model2vec")
     assert find_folder("owner/name") == Path("owner/name")
     local = nestling.load("owner/name")
-    assert (local.name, local.tokenizer.json["model"]["type"]) == ("name", "Unigram")
+    assert local.tokenizer.json["model"]["type"] == "Unigram"
 
 
 def test_a_local_file_wins_over_the_hub(cache: Path) -> None:
@@ -155,14 +179,38 @@ def test_a_local_file_wins_over_the_hub(cache: Path) -> None:
         "~nobody-of-this-name/model",
         Path("owner/name"),
         Path("gone.nest"),
+        Path("nano"),
+        "build/model.nest",
+        "build/MODEL.NEST",
+        "here/model",
+        "./name",
     ],
 )
 def test_what_is_neither_path_nor_id_is_refused_without_a_look(
     cache: Path, source: str | Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    Path("here").mkdir()
     with pytest.raises(InputError) as refused:
         nestling.load(source)
     assert refused.value.given == f"{source} is not there."
     assert refused.value.expected == "A file, a folder or a hub id (owner/name) was expected."
     assert refused.value.do == "Check the path."
+
+
+def test_an_empty_source_is_refused(cache: Path) -> None:
+    with pytest.raises(InputError, match=r"'' is not there\."):
+        nestling.load("")
+
+
+@pytest.mark.parametrize("source", [None, 5, b"nano", ["nano"]])
+def test_a_source_of_another_type_is_refused(source: Any) -> None:
+    with pytest.raises(InputTypeError, match=rf"A source of type {type(source).__name__} was given;"):
+        nestling.load(source)
+
+
+def test_only_a_hub_id_has_revisions(tmp_path: Path) -> None:
+    model_of("bpe").save(tmp_path / "a.nest")
+    for source in ("nano", str(tmp_path / "a.nest"), tmp_path / "a.nest"):
+        with pytest.raises(InputError, match=r"revision='v7' came with .*, which is here\. Only a hub id"):
+            nestling.load(source, revision="v7")

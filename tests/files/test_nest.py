@@ -6,6 +6,7 @@ Run it only when the format is meant to change; the diff then shows which part d
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -229,7 +230,7 @@ DAMAGED_DOCUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "prompts that are a list": ({"prompts": ["q: "]}, "prompts is no object of strings"),
     "a prompt of a number": ({"prompts": {"query": 5}}, "prompts is no object of strings"),
     "scores that are a list": ({"scores": [1]}, "scores is no object of objects"),
-    "a score that is a text": ({"scores": {"sts": {"16": "good"}}}, "scores holds something that is no number"),
+    "a score that is a text": ({"scores": {"sts": {"16": "good"}}}, "no finite number"),
     "lineage that is an object": ({"lineage": {}}, "lineage is no list of dict"),
     "lineage without licence": ({"lineage": [{"role": "data", "name": "x"}]}, "lineage holds an entry without"),
     "lineage of null": (
@@ -239,6 +240,11 @@ DAMAGED_DOCUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "a recipe of a number": ({"recipe": 5}, "recipe is 5"),
     "another number of canaries": ({"canaries": ["one"]}, "canaries do not fit the document"),
     "a canary that is a number": ({"canaries": [1, 2]}, "canaries is no list of str"),
+    "a dropped id beyond the table": ({"drop": [5, 600]}, "drop holds 600, the table has 600 rows"),
+    "a dropped id beyond any table": ({"drop": [10**30]}, "the table has 600 rows"),
+    "a score of NaN": ({"scores": {"STS": {"16": float("nan")}}}, "no finite number"),
+    "an endless score": ({"scores": {"STS": {"16": 10**400}}}, "no finite number"),
+    "a score that is true": ({"scores": {"STS": {"16": True}}}, "no finite number"),
     "half a character": ({"canaries": ["\ud800", "b"]}, "not valid JSON"),
 }
 
@@ -270,10 +276,9 @@ def test_a_safetensors_file_without_the_document_is_refused(tmp_path: Path, meta
     refusal(tmp_path / "bad.nest", "has no document")
 
 
-def test_dropped_ids_and_limits_beyond_any_table_do_no_harm(saved: dict[str, Path], tmp_path: Path) -> None:
+def test_a_limit_beyond_any_text_does_no_harm(saved: dict[str, Path], tmp_path: Path) -> None:
     document, tensors = taken_apart(saved["float32"])
-    changed = {**document, "drop": [5, 10**30], "max_tokens": 10**30}
-    model = nestling.load(put_together(tmp_path / "odd.nest", changed, tensors))
+    model = nestling.load(put_together(tmp_path / "odd.nest", {**document, "max_tokens": 10**30}, tensors))
     assert np.isfinite(model.encode(["the quick", ""])).all()
 
 
@@ -334,6 +339,23 @@ DAMAGED_TENSORS: dict[str, tuple[str, Change, str]] = {
         "exact",
         lambda t: {**t, "weights.levels": t["weights.levels"][:4]},
         "'weights' with values from",
+    ),
+    "too many words": (
+        "exact",
+        lambda t: {**t, "words": np.resize(t["words"], (257, 16))},
+        "257 words, expected at most 256",
+    ),
+    "too many levels": (
+        "exact",
+        lambda t: {**t, "weights.levels": np.ones(257, np.float32)},
+        "257 weights.levels, expected at most 256",
+    ),
+    "a tensor more": ("float32", lambda t: {**t, "code": np.ones(3, np.uint8)}, "code, which scheme 'float' does not"),
+    "a tensor of another scheme": ("int8", lambda t: {**t, "mapping": np.ones(3, np.uint16)}, "tensors mapping, which"),
+    "a tokenizer's tensor more": (
+        "float32",
+        lambda t: {**t, "tokenizer.code": np.ones(3, np.uint8)},
+        "unknown tensors code",
     ),
     "canaries too narrow": ("float32", lambda t: {**t, "canaries": t["canaries"][:, :8]}, "canaries do not fit"),
     "canaries too few": ("float32", lambda t: {**t, "canaries": t["canaries"][:1]}, "canaries do not fit"),
@@ -511,6 +533,30 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, code: str, ending
     assert nestling.load(path).verify()
     if ending == 0:
         assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "said"),
+    [
+        ("", "nest", r"'.' is a folder\. The name of a file"),
+        ("", None, r"does not end in \.nest, and no layout was given; .* Write NAME\.nest"),
+        ("folder.nest", None, r"folder\.nest' is a folder\."),
+        ("gone/a.nest", None, r"The folder .*gone is not there\. One to write into was expected\. Make it first\."),
+        ("pipe.nest", None, r"pipe\.nest' is no regular file\."),
+        ("a.out", None, r"a\.out does not end in \.nest"),
+        ("file/deep", "model2vec", r"The folder .*file is not there\."),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(
+    name: str, layout: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.nest").mkdir()
+    Path("file").touch()
+    os.mkfifo("pipe.nest")
+    with pytest.raises(nestling.InputError, match=said):
+        model_of("wordpiece").save(name, layout=layout)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.nest", "pipe.nest"]
 
 
 def write_golden() -> None:

@@ -14,8 +14,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from nestling.errors import ModelFileError
-from nestling.safe import atomic_write, parse_json, read_bytes, read_header, read_json, read_tensors, write_tensors
+from nestling.errors import InputError, ModelFileError
+from nestling.safe import (
+    atomic_write,
+    check_target,
+    parse_json,
+    read_bytes,
+    read_header,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 
 OLD = b"the old bytes"
 TENSORS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.arange(4, dtype=np.int8)}
@@ -65,13 +74,23 @@ def test_a_missing_temporary_file_keeps_the_old_bytes(target: Path) -> None:
     assert target.read_bytes() == OLD
 
 
-def test_a_symlink_is_replaced_and_what_it_points_to_is_kept(target: Path) -> None:
-    link = target.with_name("link.bin")
-    link.symlink_to(target)
+def test_a_symlink_stays_and_what_it_points_to_is_replaced(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.bin"
+    link.symlink_to(Path("..") / target.name)
     with atomic_write(link) as temporary:
         temporary.write_bytes(b"new")
-    assert link.read_bytes() == b"new"
-    assert target.read_bytes() == OLD
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert sorted(tmp_path.rglob("*")) == sorted([target, link.parent, link])
+
+
+def test_a_target_that_cannot_be_written_is_refused_in_three_parts(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"^The folder .* cannot be written to\. .* Choose another\.$"):
+        check_target(target)
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

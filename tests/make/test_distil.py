@@ -16,8 +16,8 @@ import nestling.make.distil as module
 from nestling.errors import InputError
 from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil, frequency_weights, sentence_moment, token_vectors, zipf_counts
-from nestling.make.teacher import Teacher, load_teacher
 from nestling.model.static import StaticModel
+from nestling.teacher import Teacher, load_teacher
 from nestling.text.count import count_tokens
 from tests.make.conftest import ENDS, MORE_PIECES
 

@@ -47,7 +47,8 @@ def new_cache(folder: Path) -> Path:
 
 def make_small(folder: Path, **options: Any) -> Made:
     cache = folder / "cache" if (folder / "cache").exists() else new_cache(folder / "cache")
-    return make(RECIPE, folder / "small.nest", **{"corpus": CORPUS, "data": SAMPLES, "cache": cache, **options})
+    out = options.pop("out", folder / "small.nest")
+    return make(RECIPE, out, **{"corpus": CORPUS, "data": SAMPLES, "cache": cache, **options})
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +169,23 @@ def test_our_recipes_are_sound() -> None:
     [
         ("name = ", "cannot be read"),
         ('name = "a"\nname = "b"', "cannot be read"),
-        ('name = "a"\ncolour = 1\n[teacher]\nsource = "b"', "has colour. Known are canaries, description"),
-        ('name = "a"\n[teacher]\nsource = "b"\n[train]\nsteps = 1', "has train. Known are corpus, distil"),
+        ('name = "a"\ncolour = 1\n[teacher]\nsource = "b"', "has colour. Known are canaries, corpus, description"),
+        ('name = "a"\n[teacher]\nsource = "b"\n[train]\nsteps = 1', "has train. Known are canaries, corpus"),
         ('name = "a"\n[teacher]\nsource = "b"\n[distil]\ndims = 1', "[distil] of"),
         ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1', "has bits. Known are budget."),
-        ('name = "a"\nteacher = "b"', "has teacher. Known are"),
+        ('name = "a"\nteacher = "b"', "has teacher = 'b'. A table was expected."),
+        ('name = "a"\n[teacher]\nsource = 5', "has source = '5'. A string was expected."),
+        (
+            'name = "a"\ncanaries = "abc"\n[teacher]\nsource = "b"',
+            "has canaries = 'abc'. A list of strings was expected.",
+        ),
+        ('name = "a"\ncanaries = [1]\n[teacher]\nsource = "b"', "A list of strings was expected."),
+        ('name = "a"\n[teacher]\nsource = "b"\n[distil]\ndim = 2.5', "has dim = '2.5'. A whole number was expected."),
+        ('name = "a"\n[teacher]\nsource = "b"\n[distil]\na = true', "has a = 'True'. A number was expected."),
+        ('name = "a"\n[teacher]\nsource = "b"\n[score]\nsts = 1', "has sts = '1'. A string was expected."),
         ('[teacher]\nsource = "b"', "lacks name."),
-        ("name = 3\n[teacher]\n", "lacks name, teacher.source."),
+        ("name = 3\n[teacher]\n", "has name = '3'. A string was expected."),
+        ("[teacher]\n", "lacks name, teacher.source."),
         ('name = "a"', "lacks [teacher]."),
         ('name = "a"\n[teacher]\nget = "b"', "lacks teacher.source."),
         ('name = "a"\n[teacher]\nsource = "b"\n[shrink]', "lacks shrink.budget."),
@@ -251,6 +262,26 @@ def test_command_fails_in_one_line(tmp_path: Path) -> None:
     assert "A teacher is a sentence-transformers folder" in done.stderr
     assert CliRunner().invoke(main, ["make"]).exit_code == 2
     assert CliRunner().invoke(main, ["make", str(RECIPE), "--bits", "4"]).exit_code == 2
+
+
+def test_another_teacher_makes_another_model(tmp_path: Path) -> None:
+    """What the recipe says of its own model is not said of one from another teacher."""
+    shutil.copytree(SAMPLES / "teacher", tmp_path / "mine")
+    for name in ("first", "second"):
+        done = make_small(tmp_path, teacher=str(tmp_path / "mine"), out=tmp_path / f"{name}.nest")
+        model = load(done.path)
+        assert (model.name, model.document.description, model.licence) == (name, "", "unknown")
+        assert len(model.document.canaries) == 2
+
+
+@pytest.mark.parametrize(("out", "said"), [("a.out", r"ends in \.nest"), ("gone/a.nest", r"gone is not there")])
+def test_a_bad_target_is_refused_before_the_work(out: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        make_small(tmp_path, out=tmp_path / out)
+    assert not (tmp_path / "cache" / "make").exists()
+    done = CliRunner().invoke(main, ["make", str(RECIPE), "--report", str(tmp_path)])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "is a folder" in done.stderr
 
 
 def test_a_corpus_too_short_for_its_axes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from nestling.errors import InputError, ModelFileError
-from nestling.make.teacher import load_teacher
+from nestling.teacher import load_teacher
 from tests.conftest import model_of
 from tests.make.conftest import ENDS
 

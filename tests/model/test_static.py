@@ -86,7 +86,7 @@ def test_a_tier_is_the_prefix_renormalised(kind: str, texts: list[str], dim: int
     )
 
 
-@pytest.mark.parametrize("dim", [3, 0, 17, -1, "8"])
+@pytest.mark.parametrize("dim", [3, 0, 17, -1])
 def test_other_dims_are_refused_by_name(model: StaticModel, dim) -> None:
     with pytest.raises(InputError, match=rf"dim={dim!r} is not a tier of {model.name}. It offers 16, 8, 4. Choose"):
         model.encode("a", dim=dim)
@@ -190,8 +190,69 @@ def test_prompts_titles_and_roles(kind: str) -> None:
     assert np.array_equal(model.encode_query(["a"], dim=4), model.encode(["find: a"], dim=4))
     with pytest.raises(InputError, match="1 titles came with 2 texts"):
         model.encode_document(["a", "b"], titles=["one"])
-    with pytest.raises(InputTypeError, match="one str and titles"):
-        model.encode_document("a", titles=["one"])
+    assert np.array_equal(model.encode_document(iter(["a", "b"]), titles=iter(["T", None])), model.encode(["T a", "b"]))
+    assert np.array_equal(
+        model.encode_document(["a\ud800"], titles=["\ud800"], errors="replace"), model.encode(["\ufffd a\ufffd"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "titles", "said"),
+    [
+        ("a", ["one"], "titles came as one str, or with one str"),
+        (["a"], "one", "titles came as one str, or with one str"),
+        ([None], ["T"], r"texts\[0\] is of type NoneType"),
+        (["a", b"b"], ["T", "T"], r"texts\[1\] is of type bytes"),
+        ([1.5], ["T"], r"texts\[0\] is of type float"),
+        (["a"], [5], r"titles\[0\] is of type int"),
+        (["a", "b"], ["T", b"T"], r"titles\[1\] is of type bytes"),
+        (["a"], 5, "titles is of type int"),
+        (["a"], {"T"}, "titles is of type set"),
+    ],
+)
+def test_titles_and_their_texts_are_checked(texts, titles, said: str) -> None:
+    with pytest.raises(InputTypeError, match=said):
+        MODELS["bpe"].encode_document(texts, titles=titles)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dim": 8.0}, r"dim=8\.0 was given; a whole number was expected"),
+        ({"dim": "8"}, "dim='8' was given; a whole number"),
+        ({"dim": True}, "dim=True was given; a whole number"),
+        ({"threads": "2"}, "threads='2' was given; a whole number"),
+        ({"threads": 1.5}, r"threads=1\.5 was given; a whole number"),
+        ({"out": [0.0] * DIM}, "out is of type list; an array was expected"),
+    ],
+)
+def test_options_of_another_type(model: StaticModel, options: dict[str, object], said: str) -> None:
+    with pytest.raises(InputTypeError, match=said):
+        model.encode(["a"], **options)  # type: ignore[arg-type]
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers(model: StaticModel) -> None:
+    assert model.encode("a", dim=np.int64(8), threads=np.int32(1)).shape == (8,)  # type: ignore[arg-type]
+
+
+def test_similarity_of_what_is_no_matrix(model: StaticModel) -> None:
+    for vectors, said in (
+        ([[1.0, 2.0], [1.0]], r"Vectors of different lengths were given\."),
+        ([np.nan] * DIM, "a NaN or an infinity"),
+        ([np.inf] * DIM, "a NaN or an infinity"),
+        (["a"], "One vector or a matrix"),
+    ):
+        with pytest.raises(InputError, match=said):
+            model.similarity(vectors, np.ones((1, DIM), np.float32))
+
+
+def test_padding_bits_are_no_agreement() -> None:
+    """Of a dim of 12, packed to 16 bits: 4 shared bits of padding say nothing."""
+    model = model_of("bpe")
+    model = model.with_table(model.table.cut(12))
+    vectors = model.encode(["a nest", "an egg", "in a tree"])
+    bits, signs = model.encode(["a nest", "an egg", "in a tree"], dtype="binary"), np.where(vectors > 0, 1, -1)
+    np.testing.assert_allclose(model.similarity(bits, bits), signs @ signs.T / 12, atol=1e-6)
 
 
 def test_count_tokens(model: StaticModel, odd_texts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import pypdf
 import pytest
 
-from nestling.errors import InputError
 from nestling.search.decode import Binary, Unreadable
 from nestling.search.outline import Section
 from nestling.search.read import read
+from nestling.search.table import WrongColumns
 
 
 def sections(folder: Path, name: str, content: str | bytes, columns: list[str] | None = None) -> list[Section]:
@@ -35,6 +36,11 @@ def test_no_letters_are_guessed(tmp_path: Path) -> None:
         sections(tmp_path, "a.txt", "Grüße".encode("latin-1"))
     with pytest.raises(Unreadable, match="not UTF-16"):
         sections(tmp_path, "a.txt", "x".encode("utf-16") + b"\x00")
+    for encoding in ("utf-32", "utf-32-be"):
+        with pytest.raises(Unreadable, match="UTF-32; only UTF-8 and UTF-16 are read"):
+            sections(tmp_path, "a.txt", "\ufeffThe nest".encode(encoding))
+    with pytest.raises(Unreadable, match="not UTF-16: a NUL at character 2"):
+        sections(tmp_path, "a.txt", "ab\0".encode("utf-16"))
     with pytest.raises(Binary):
         sections(tmp_path, "a.txt", b"PNG\x00 and more")
     with pytest.raises(Unreadable, match="No such file"):
@@ -155,8 +161,27 @@ def test_json_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "text"), [("a.csv", "id,title\n1,x\n"), ("a.jsonl", '{"id": 1}\n{"title": "x"}\n')])
 def test_a_missing_column_names_those_that_are_there(tmp_path: Path, name: str, text: str) -> None:
-    with pytest.raises(InputError, match=rf"'body' is not in .*{name}\. Its columns are: id, title\. Name one"):
+    with pytest.raises(WrongColumns, match=r"^no column 'body'; its columns: id, title$"):
         sections(tmp_path, name, text, ["title", "body"])
+
+
+def test_two_columns_of_the_wanted_name_are_refused(tmp_path: Path) -> None:
+    text = "a,b,a\none,two,three\n"
+    with pytest.raises(WrongColumns, match=r"^2 columns 'a'; its columns: a, b, a$"):
+        sections(tmp_path, "a.csv", text, ["a"])
+    assert sections(tmp_path, "a.csv", text, ["b"])[0].text == "two"
+    assert sections(tmp_path, "a.csv", text)[0].text == "one\u2029two\u2029three"
+
+
+def test_broken_quotes_are_a_problem_not_one_long_record(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"^line 3: unexpected end of data$"):
+        sections(tmp_path, "a.csv", 'id,text\n1,one\n2,"two\n3,three\n')
+    with pytest.raises(Unreadable, match=r"^line 2: ',' expected after"):
+        sections(tmp_path, "a.csv", 'id,text\n1,"one" more\n2,two\n')
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    assert sections(tmp_path, "a.csv", "text\n" + "egg " * 50_000)[0].text == "egg " * 50_000
 
 
 def make_pdf(*pages: str) -> bytes:
@@ -199,8 +224,37 @@ def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pyt
         sections(tmp_path, "a.pdf", b"")
 
 
-def test_html_that_never_closes_its_tags_is_a_problem_not_a_hang(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text("<a " * 100_000)
-    with pytest.raises(Unreadable, match="never closed"):
-        read(page, None)
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">" * 20_000 + "<a " * 20_000, '<a b="' * 50_001, "<a b=c" * 50_000, "<a b='><a c=\">" * 20_000,
+        "<!-- " * 50_000, "<!x " * 50_000, "<? " * 50_000, "<![CDATA[ " * 50_000, "</a " * 50_000, "&#" * 50_000,
+        "<script>" * 50_000, "<script>" + "</script " * 50_000, "<script/>" * 20_000, "<style " * 50_000,
+        "<a" + " " * 200_000, "<a " + "b=" * 100_000, "<" * 200_000, "<h1>" * 50_000,
+    ],
+)  # fmt: skip
+def test_broken_html_takes_a_moment(tmp_path: Path, text: str) -> None:
+    began = time.perf_counter()
+    assert "".join(section.text for section in sections(tmp_path, "a.html", text)).count("\n") == 0
+    assert time.perf_counter() - began < 2
+
+
+def test_broken_html_is_read_as_far_as_a_browser_would(tmp_path: Path) -> None:
+    text = "<P>one<SCRIPT src=x />two<!-->three<p title='a > b'>four<p x=\"5>six</p a></><!DOCTYPE x>seven"
+    text += " 1 < 2 &lt; 3\n<a "
+    assert sections(tmp_path, "a.html", text)[0].text.split() == [
+        "one" "two" "three", "four", "six", "seven", "1", "<", "2", "<", "3", "<a",
+    ]  # fmt: skip
+    assert sections(tmp_path, "a.html", "one<!-- two")[0].text == "one"
+    assert sections(tmp_path, "a.html", "one<style>two\n<p>")[0].text == "one\n"
+    assert [
+        s.line for s in sections(tmp_path, "a.html", "a&#10;b\n<h1\nid=x>c</h1>f\n<script>\n</script><h2>d</h2>e")
+    ] == [1, 2, 5]
+    with pytest.raises(Unreadable, match=r"damaged \.html file: Exceeds the limit"):
+        sections(tmp_path, "a.html", "&#" + "9" * 5000 + ";")
+
+
+def test_a_long_line_of_fences_takes_a_moment(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    sections(tmp_path, "a.md", "`" * 200_000)
+    assert time.perf_counter() - began < 2

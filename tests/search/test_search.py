@@ -1,13 +1,16 @@
 """The whole way: files in, report out, and the report as text and JSON."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click import unstyle
 
-from nestling.errors import InputError
+import nestling
+from nestling.errors import InputError, InputTypeError
 from nestling.search import Embedder, Passage, Problem, Report, search
 from nestling.search import rank as ranking
 from nestling.search.rank import Ranked, rank
@@ -57,10 +60,58 @@ def test_what_cannot_be_asked(folder: Path, model: Embedder) -> None:
     for query in (" \n", "?!"):
         with pytest.raises(InputError, match=r"has no word\. .* Say more\."):
             search(query, [folder], model)
-    with pytest.raises(InputError, match=r"top=0 asks for no hits\."):
-        search("nest", [folder], model, top=0)
-    with pytest.raises(InputError, match=r"does not exist"):
+    with pytest.raises(InputError, match=r"The query holds a lone surrogate, U\+DCE9, at position 3\."):
+        search("caf\udce9", [folder], model)
+    with pytest.raises(InputError, match="cannot be searched"):
         search("nest", [folder / "no"], model)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"query": None}, InputTypeError, "The query is of type NoneType;"),
+        ({"model": None}, InputTypeError, "model is of type NoneType;"),
+        ({"paths": None}, InputTypeError, "paths holds a value of type NoneType;"),
+        ({"paths": []}, InputError, r"paths=\[\] names nothing\."),
+        ({"top": None}, InputTypeError, "top=None is no whole number"),
+        ({"top": 2.5}, InputTypeError, r"top=2\.5 is no whole number"),
+        ({"top": 0}, InputError, r"top=0 asks for no hits\."),
+        ({"min_score": "0.3"}, InputTypeError, "min_score='0.3' is no number"),
+        ({"min_score": float("nan")}, InputError, r"min_score is not a number \(NaN\)"),
+        ({"columns": []}, InputError, r"columns=\[\] names nothing\."),
+        ({"columns": [1]}, InputTypeError, "columns holds a value of type int;"),
+    ],
+)
+def test_each_argument_is_checked(
+    folder: Path, model: Embedder, asked: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        search(**{"query": "nest", "paths": [folder], "model": model, **asked})
+
+
+def test_a_model_may_be_named(folder: Path) -> None:
+    assert search("hatching eggs", folder, "nano").hits == search("hatching eggs", folder, nestling.load("nano")).hits
+
+
+def test_a_table_without_the_column_is_a_problem_of_its_own(folder: Path, model: Embedder) -> None:
+    (folder / "u.csv").write_text("id,title\n1,eggs\n")
+    with pytest.raises(InputError, match=r"No table can be searched by 'body'\. .*u\.csv has no column 'body'; its"):
+        search("eggs", folder, model, columns="body")
+    (folder / "t.csv").write_text("id,body\n1,eggs\n")
+    report = search("eggs", folder, model, columns="body")
+    assert Problem(str(folder / "u.csv"), "no column 'body'; its columns: id, title") in report.problems
+    assert str(folder / "t.csv") in [hit.passage.path for hit in report.hits]
+    assert search("eggs", folder / "nest.md", model, columns="body").hits
+
+
+def test_a_pipe_that_is_named_is_searched(model: Embedder) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"The eggs hatch.")
+    os.close(writing)
+    report = search("eggs hatch", [f"/dev/fd/{reading}"], model)
+    os.close(reading)
+    assert [hit.snippet for hit in report.hits] == ["The eggs hatch."]
+    assert (report.files, report.problems) == (1, ())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 1024])

@@ -73,5 +73,11 @@ def test_the_folder_we_are_in_is_not_spelled(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_path_that_does_not_exist_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere' does not exist\. Each path is a file or a folder\. Check"):
+    expected = r"nowhere' cannot be searched: No such file or directory\. Each path is a file or a folder\. Check"
+    with pytest.raises(InputError, match=expected):
         walk([tmp_path, tmp_path / "nowhere"])
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=r"loop' cannot be searched: Too many levels of symbolic links\."):
+        walk([tmp_path / "loop"])
+    with pytest.raises(InputError, match=r"cannot be searched: embedded null byte\."):
+        walk([Path("a\0b")])

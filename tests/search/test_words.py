@@ -1,6 +1,7 @@
 """BM25 over the words of a query."""
 
 import numpy as np
+import pytest
 
 from nestling.search.words import Wording, shares
 
@@ -24,10 +25,16 @@ def test_scripts_without_spaces() -> None:
 def test_shares() -> None:
     counts = [[1, 1], [1, 0], [0, 0], [5, 0], [0, 0]]
     found = shares(counts, [100] * 5)
-    assert found[0] == 1
+    assert found[0] == pytest.approx(1 / 1.2)
     assert 0 < found[1] < found[3] < found[0]
     assert found[2] == found[4] == 0
     assert shares([], []).shape == (0,)
+
+
+def test_no_share_is_above_one() -> None:
+    found = shares([[3]] + [[0]] * 40, [20] + [500] * 40)
+    assert 0.8 < found[0] < 1
+    assert shares([[10**9, 10**9], [0, 0]], [1, 10**9])[0] <= 1
 
 
 def test_a_rare_word_counts_for_more_and_a_long_passage_for_less() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil
-from nestling.make.teacher import load_teacher
 from nestling.model.static import StaticModel
+from nestling.teacher import load_teacher
 from tests.conftest import SAMPLES
 
 

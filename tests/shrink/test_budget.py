@@ -1,16 +1,21 @@
 """The best model within a budget: it fits, it is the best that was tried, and it comes out the same again."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nestling.shrink.budget as module
 from nestling.errors import InputError
+from nestling.files.parts import Document, Parts
 from nestling.model.load import load
+from nestling.model.rows import Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.budget import Row, Scheme, apply_scheme, file_size, shrink_to_budget, without_counts
 from nestling.shrink.fidelity import Judge
+from tests.conftest import plan_of
 
 BUDGETS = (16_000, 32_000)
 Found = dict[int, tuple[StaticModel, list[Row]]]
@@ -83,8 +88,34 @@ def test_the_same_again(found: Found, distilled: StaticModel, texts: list[str]) 
 
 
 def test_too_small_a_budget(distilled: StaticModel, texts: list[str]) -> None:
-    with pytest.raises(InputError, match=r"No scheme fits sample/teacher into 2,000 bytes\. .* Ask for more\."):
+    with pytest.raises(
+        InputError, match=r"No scheme fits sample/teacher into 2,000 bytes\. .* Ask for more\."
+    ) as caught:
         shrink_to_budget(distilled, 2_000, texts)
+    least = int(caught.value.expected.split()[-1].replace(",", "").rstrip("."))
+    model, rows = shrink_to_budget(distilled, least, texts)
+    assert file_size(model) == least
+    assert "x 32" in rows[0].what
+
+
+def test_ids_of_large_vocabularies_take_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What exact rows fill stays within the budget, and fills it, on both sides of 65,536 tokens."""
+    random = np.random.default_rng(0)
+    for size in (60_000, 70_000):
+        rows = random.standard_normal((size, 16)).astype(np.float32)
+        codes = random.integers(0, 256, (size, 1)).astype(np.uint8)
+        exact = Int8Rows(np.zeros((0, 16), np.int8), np.zeros(0, np.float16))
+        product = ProductRows(
+            codes, np.ones((256, 16), np.int8), np.ones(1, np.float32), (16,), exact, np.zeros(0, np.uint16)
+        )
+        plan = plan_of("wordpiece")
+        document = Document("product", 16, (16,))
+        coded = StaticModel(Parts(document, Table(product).tensors(), plan, np.ones(size, np.uint32)))
+        plain = StaticModel(Parts(replace(document, scheme="float"), {"rows": rows}, plan, np.ones(size, np.uint32)))
+        monkeypatch.setattr(module, "file_size", lambda model: sum(t.nbytes for t in model.table.tensors().values()))
+        ((model, scheme),) = module._filled(plain, coded, Scheme("product", size, 16, (16, 16)), 500_000)
+        assert scheme.exact > 1_000
+        assert 500_000 - 23 < module.file_size(model) <= 500_000
 
 
 def test_a_model_without_counts(distilled: StaticModel, texts: list[str]) -> None:

@@ -37,23 +37,23 @@ def test_one_step(distilled: StaticModel, steps: Steps, scheme: str, least: floa
     assert model.document.scheme == scheme
     assert model.counts is None
     assert [rows[0].what, rows[0].cosine, rows[0].spearman] == ["as given", 1.0, 1.0]
-    assert rows[-1].what == "without token counts"
+    assert len(rows) == 2
     sizes = [row.size for row in rows]
     assert sizes == sorted(sizes, reverse=True)
     assert rows[-1].size < rows[0].size
     assert least < rows[-1].cosine <= 1 + 1e-6
-    assert (rows[-1].cosine, rows[-1].spearman) == (rows[-2].cosine, rows[-2].spearman)
 
 
 def test_steps_come_in_order(distilled: StaticModel, tmp_path: Path) -> None:
     steps = Steps(vocabulary=300, dim=32, dtype="int4")
     names = [name for name, _ in take_steps(distilled, steps)]
     models = [model for _, model in take_steps(distilled, steps)]
-    assert names == [f"{models[0].table.size:,} tokens", "32 dims", "int4", "without token counts"]
-    assert [model.dim for model in models] == [64, 32, 32, 32]
-    assert [model.document.scheme for model in models] == ["float", "float", "int4", "int4"]
-    assert [model.counts is None for model in models] == [False, False, False, True]
+    assert names == [f"{models[0].table.size:,} tokens", "32 dims", "int4"]
+    assert [model.dim for model in models] == [64, 32, 32]
+    assert [model.document.scheme for model in models] == ["float", "float", "int4"]
+    assert [model.counts is None for model in models] == [False, False, False]
     last, rows = shrink(distilled, steps)
+    assert last.counts is None
     assert [row.what for row in rows[1:]] == names
     last.save(tmp_path / "small.nest")
     assert (tmp_path / "small.nest").stat().st_size == rows[-1].size
@@ -61,9 +61,9 @@ def test_steps_come_in_order(distilled: StaticModel, tmp_path: Path) -> None:
 
 def test_products_with_exact_rows(distilled: StaticModel) -> None:
     for exact in (0, 40, distilled.table.size, distilled.table.size + 5):
-        (_, coded), (_, last) = take_steps(distilled, Steps(product=(32, 16), exact=exact))
+        ((what, last),) = take_steps(distilled, Steps(product=(32, 16), exact=exact))
+        assert what == f"2 product codes a token, {min(exact, distilled.table.size):,} exact rows"
         assert last.table.rows.exact.size == min(exact, distilled.table.size)  # type: ignore[attr-defined]
-        assert coded.counts is not None
         assert np.isfinite(last.encode(["a house"])).all()
 
 
@@ -99,19 +99,33 @@ def test_a_budget_or_steps(distilled: StaticModel) -> None:
 
 
 def test_a_corpus_gives_counts_and_judges(distilled: StaticModel, tmp_path: Path) -> None:
-    """Its first 4,000 texts judge; the others are counted."""
+    """Its first fifth, of at most 4,000, judges; the others are counted."""
     path = tmp_path / "texts.txt"
     uncounted = StaticModel(dataclasses.replace(distilled.parts(), counts=None))
     with pytest.raises(InputError, match="--corpus FILE"):
         shrink(uncounted, Steps(vocabulary=100))
-    path.write_text("\n".join(["the house", "a quick fox"] * (HELD_OUT // 2) + ["zebra queue", "queue"] * 9) + "\n")
-    (_, pruned), (_, last) = take_steps(with_counts(uncounted, ["zebra queue", "queue"] * 9), Steps(vocabulary=3))
-    small, rows = shrink(uncounted, Steps(vocabulary=3), corpus=path)
-    assert small.tokenizer.pieces == last.tokenizer.pieces == pruned.tokenizer.pieces
-    assert len(rows) == 3
-    path.write_text("the house\n" * HELD_OUT)
-    with pytest.raises(InputError, match=r"leaves no token to count\. Texts beyond the first 4,000"):
+    for judging in (100, HELD_OUT):
+        counted = ["zebra queue", "queue"] * (judging * 2)
+        path.write_text("\n".join(["the house", "a quick fox"] * (judging // 2) + counted) + "\n")
+        ((_, pruned),) = take_steps(with_counts(uncounted, counted), Steps(vocabulary=3))
+        small, rows = shrink(uncounted, Steps(vocabulary=3), corpus=path)
+        assert small.tokenizer.pieces == pruned.tokenizer.pieces
+        uncounted.save(tmp_path / "given.nest")
+        small.save(tmp_path / "small.nest")
+        assert [row.size for row in rows] == [(tmp_path / name).stat().st_size for name in ("given.nest", "small.nest")]
+    path.write_text("the house\n" * 2)
+    with pytest.raises(InputError, match=r"leaves no token to count\. Texts beyond those that judge"):
         shrink(uncounted, Steps(vocabulary=3), corpus=path)
+    with pytest.raises(InputError, match=r"column='text' came without a corpus\."):
+        shrink(distilled, Steps(dim=32), column="text")
+
+
+def test_the_table_says_what_was_done(distilled: StaticModel) -> None:
+    model, rows = shrink(distilled, Steps(vocabulary_rows=100_000))
+    assert rows[1].what == f"{distilled.table.size:,} centroids"
+    assert model.table.tensors()["mapping"].dtype == np.uint16
+    _, rows = shrink(distilled, Steps(product=(32, 16), exact=1_000_000))
+    assert rows[1].what.endswith(f", {distilled.table.size:,} exact rows")
 
 
 def test_judge(distilled: StaticModel) -> None:

@@ -20,6 +20,7 @@ from nestling.text.check import check_texts
         ([["nested"]], r"texts\[0\] is of type list"),
         (["a", b"bytes"], r"texts\[1\] is of type bytes"),
         (np.array([1.0]), r"texts\[0\] is of type float64"),
+        (np.array("abc"), "texts is of type ndarray"),
     ],
 )
 def test_refused_by_index_and_type(texts, message: str) -> None:

@@ -15,15 +15,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError
+from nestling.errors import ModelFileError
 from nestling.files.card import card
-from nestling.files.parts import MAX_DIM, Document, Parts, check_numbers
-from nestling.safe import DAMAGED, MAX_JSON_BYTES, atomic_write, read_bytes, read_json, read_tensors, write_tensors
+from nestling.files.parts import MAX_DIM, Document, Parts, document_from_json, document_to_json
+from nestling.safe import (
+    DAMAGED,
+    MAX_JSON_BYTES,
+    atomic_write,
+    check_target,
+    read_bytes,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 from nestling.text.plan import check_plan, dump_plan
 
 Array = npt.NDArray[Any]
 NEVER_RUN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".skops", ".ckpt", ".h5")
 PROMPTS = "config_sentence_transformers.json"
+OURS = "nestling"  # key of config.json, for what their layouts have no place for
+KEPT = ("dims", "name", "description", "licence", "lineage", "recipe", "scores", "canaries")
 STATIC_MODULES = ("StaticEmbedding", "Normalize")
 
 
@@ -40,22 +51,36 @@ def read_folder(folder: Path) -> Parts:
     try:
         scheme, table = _table(tensors)
         dim = next(iter(table.values())).shape[1]
-        document = Document(
-            scheme=scheme,
-            dim=dim,
-            dims=(dim,),
-            name=folder.name,
-            drop=_unknown_id(plan) if is_model2vec else (),
-            max_tokens=config.get("max_length") if is_model2vec else _truncation(plan),
-            prompts=_prompts(folder),
-            licence=_stated_licence(folder / "README.md"),
-        )
-        check_numbers(document)
+        about = {
+            "dims": [dim],
+            "name": folder.resolve().name,
+            "licence": _stated_licence(folder / "README.md"),
+            **_kept(config),
+            "scheme": scheme,
+            "dim": dim,
+            "drop": _unknown_id(plan) if is_model2vec else [],
+            "max_tokens": config.get("max_length") if is_model2vec else _truncation(plan),
+            "prompts": _prompts(folder),
+        }
+        document = document_from_json(about)
     except (ValueError, TypeError) as error:
         raise ModelFileError(
             f"{folder}: {error}.", "A model2vec or StaticEmbedding folder was expected.", DAMAGED
         ) from error
     return Parts(document, table, plan)
+
+
+def _kept(config: dict[str, Any]) -> dict[str, Any]:
+    """What we wrote beside their own keys; checked as a part of the whole document."""
+    kept = config.get(OURS, {})
+    if not isinstance(kept, dict) or set(kept) - set(KEPT):
+        raise ValueError(f"{OURS} in config.json is no object of {', '.join(KEPT)}")
+    return kept
+
+
+def _keep(document: Document) -> dict[str, Any]:
+    plain = document_to_json(document)
+    return {OURS: {key: plain[key] for key in KEPT}}
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -120,13 +145,13 @@ def _table(tensors: Mapping[str, Array]) -> tuple[str, dict[str, Array]]:
     return "centroids", {**table, "mapping": mapping.astype(np.uint16 if len(rows) <= 2**16 else np.int32)}
 
 
-def _unknown_id(plan: dict[str, Any]) -> tuple[int, ...]:
+def _unknown_id(plan: dict[str, Any]) -> list[int]:
     model = plan["model"]
     if model["type"] == "Unigram":
-        return () if model.get("unk_id") is None else (model["unk_id"],)
+        return [] if model.get("unk_id") is None else [model["unk_id"]]
     ids = {**{token["content"]: token["id"] for token in plan.get("added_tokens") or []}, **model["vocab"]}
     token = model.get("unk_token")
-    return (ids[token],) if isinstance(token, str) and token in ids else ()
+    return [ids[token]] if isinstance(token, str) and token in ids else []
 
 
 def _truncation(plan: dict[str, Any]) -> int | None:
@@ -164,6 +189,7 @@ def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Ar
         "normalize": True,
         "max_length": document.max_tokens,
         "embedding_dtype": "float32",
+        **_keep(document),
     }
     if "mapping" not in extra and len(rows) != _count_pieces(parts.plan):
         extra = {"mapping": np.arange(len(rows), dtype=np.int32)}  # without one, ids must have no holes
@@ -182,7 +208,8 @@ def _count_pieces(plan: dict[str, Any]) -> int:
 def write_sentence_transformers(folder: Path, parts: Parts, rows: Array) -> None:
     """Write sentence-transformers' layout. rows: (n, dim) float32, the weights folded in."""
     home = "0_StaticEmbedding"
-    files = {"modules.json": _modules(home), PROMPTS: _prompts_config(parts.document)}
+    document = parts.document
+    files = {"config.json": _keep(document), "modules.json": _modules(home), PROMPTS: _prompts_config(document)}
     _write_folder(folder, parts, {f"{home}/model.safetensors": {"embedding.weight": rows}}, files, tokenizer_in=home)
 
 
@@ -207,10 +234,7 @@ def _write_folder(
     folder: Path, parts: Parts, tensors: dict[str, dict[str, Array]], files: dict[str, Any], tokenizer_in: str = "."
 ) -> None:
     """Build the folder beside its place and rename it there whole."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"{folder} is there already.", "A new or empty folder was expected.", "Delete it or choose another."
-        )
+    check_target(folder, folder=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -19,7 +19,6 @@ from nestling.text.packed import pack_tokenizer, unpack_tokenizer
 
 FORMAT = "nest"
 VERSION = 1
-MAX_NEST_BYTES = 4_000_000_000
 TOKENIZER = "tokenizer."
 
 Array = npt.NDArray[Any]

@@ -120,5 +120,6 @@ def _check_texts_and_scores(plain: dict[str, Any]) -> None:
         raise ValueError("prompts is no object of strings")
     if not isinstance(scores, dict) or any(not isinstance(row, dict) for row in scores.values()):
         raise ValueError("scores is no object of objects")
-    if any(not isinstance(value, (int, float)) for row in scores.values() for value in row.values()):
-        raise ValueError("scores holds something that is no number")
+    values = [value for row in scores.values() for value in row.values()]
+    if any(type(value) not in (int, float) or not abs(value) < 1e9 for value in values):
+        raise ValueError("scores holds something that is no finite number")

@@ -15,7 +15,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nestling.errors import InputError, MissingExtraError
+from nestling.errors import InputError, MissingExtraError, whole_number
+from nestling.safe import no_repeats
 
 PARQUET_ROWS = 8192  # rows decoded at a time
 LONGEST_FIELD = 2**31 - 1  # of a CSV file, in characters; the default of 131,072 refuses long documents
@@ -42,8 +43,7 @@ def read_texts(path: Path | str, *, column: str | None = None, batch: int = 8192
             f"Texts are read from {', '.join(_READERS)}.",
             "Rename or convert the file.",
         )
-    if batch < 1:
-        raise InputError(f"Texts cannot be read {batch} at a time.", "It takes one or more.", "Give a larger number.")
+    whole_number("batch", batch, 1)
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "A file of texts was expected.", "Check the path.")
     return _batches(reader(path, column), batch)
@@ -78,7 +78,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
             continue
         place = f"{path}, line {number},"
         try:
-            yield place, json.loads(line)
+            yield place, json.loads(line, object_pairs_hook=no_repeats)
         except (ValueError, RecursionError) as error:
             why = getattr(error, "msg", error)
             raise InputError(f"{place} is broken: {why}.", "JSON was expected.", "Repair the line.") from error
@@ -128,6 +128,14 @@ def _read_tsv(path: Path, column: str | None) -> Iterator[str]:
 def _read_table(path: Path, column: str | None, delimiter: str) -> Iterator[str]:
     rows = _table_rows(path, delimiter)
     header = next((row for _, row in rows if row), [])
+    if not header:
+        return
+    if column is None and len(header) == 1 and set(header[0]) & ({",", ";", "\t"} - {delimiter}):
+        raise InputError(
+            f"{path} has one column, {header[0]!r}.",
+            f"Columns parted by {delimiter!r} were expected.",
+            "Convert the file, or, if it is one column, name it with column.",
+        )
     index = header.index(_choose(path, column, header))
     for number, row in rows:
         if row and len(row) != len(header):
@@ -144,10 +152,9 @@ def _read_table(path: Path, column: str | None, delimiter: str) -> Iterator[str]
 
 def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table, each with the number of its last line."""
-    csv.field_size_limit(LONGEST_FIELD)  # of the process, not of a reader; raised and never lowered
     reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
     try:
-        for row in reader:
+        while (row := _next_row(reader)) is not None:
             yield reader.line_num, row
     except csv.Error as error:
         raise InputError(
@@ -155,6 +162,15 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             'Fields in double quotes, with "" for a quote inside, were expected.',
             "Repair the row.",
         ) from error
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    """The next row, however long its fields; the limit belongs to the process, and is put back."""
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def _read_parquet(path: Path, column: str | None) -> Iterator[str]:

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from nestling.files.parts import Document, Parts
 from nestling.make.corpus import Corpus
-from nestling.make.teacher import Teacher
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.safe import atomic_write
 from nestling.shrink.dims import main_axes, tiers_of, token_moment
+from nestling.teacher import Teacher
 from nestling.text.count import batches, count_tokens
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.prune import keep_pieces

@@ -20,24 +20,27 @@ from nestling.files.card import card
 from nestling.files.parts import Source
 from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil
-from nestling.make.teacher import Teacher, load_teacher
 from nestling.model.load import load
 from nestling.model.static import StaticModel
-from nestling.safe import atomic_write
+from nestling.safe import atomic_write, check_target
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.sizes import parse_size
+from nestling.teacher import Teacher, load_teacher
 
 ROOM_FOR_SCORES = 200  # bytes that the scores of a task may take in the file, which are measured after shrinking.
-HEAD = {"name", "description", "licence", "seed", "canaries"}
-TABLES: dict[str, set[str]] = {
-    "teacher": {"source", "get"},
-    "corpus": {"path", "column", "name", "licence", "leave_out"},
-    "distil": {field.name for field in fields(Distillation)},
-    "shrink": {"budget"},
-    "score": set(),  # any name of a task: path of an STS file
+HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": list}
+TABLES: dict[str, dict[str, Any]] = {
+    "teacher": {"source": str, "get": str},
+    "corpus": {"path": str, "column": str, "name": str, "licence": str, "leave_out": list},
+    "distil": {field.name: field.type for field in fields(Distillation)},
+    "shrink": {"budget": str},
+    "score": {},  # any name of a task: path of an STS file
 }
+KINDS: dict[Any, str] = {
+    str: "A string", int: "A whole number", float: "A number", list: "A list of strings", dict: "A table"
+}  # fmt: skip
 NEEDED = {"teacher": "source", "corpus": "path", "shrink": "budget"}  # in each of these tables that is there
 
 
@@ -63,20 +66,18 @@ def data_folder() -> Path:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Parse and check a recipe. Raises InputError for broken TOML, unknown tables or keys."""
+    """Parse and check a recipe. InputError for broken TOML, unknown tables or keys, or values of a wrong type."""
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read: {error}.", "A TOML recipe was expected.", "See recipes/nano.toml."
         ) from error
-    top = {key for key in recipe if not isinstance(recipe[key], dict)}
-    _refuse_unknown(path, "", top - HEAD, HEAD)
-    _refuse_unknown(path, "", set(recipe) - top - set(TABLES), set(TABLES))
+    _check_keys(path, "", recipe, {**HEAD, **dict.fromkeys(TABLES, dict)})
     for table, known in TABLES.items():
-        if known:
-            _refuse_unknown(path, table, set(recipe.get(table, {})) - known, known)
-    lacking = [] if isinstance(recipe.get("name"), str) else ["name"]
+        given = recipe.get(table, {})
+        _check_keys(path, table, given, known or dict.fromkeys(given, str))
+    lacking = [] if "name" in recipe else ["name"]
     lacking += [f"{table}.{key}" for table, key in NEEDED.items() if key not in recipe.get(table, {key: ""})]
     if lacking or "teacher" not in recipe:
         raise InputError(
@@ -85,12 +86,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def _refuse_unknown(path: Path, table: str, unknown: set[str], known: set[str]) -> None:
-    if unknown:
-        place = f"[{table}] of {path}" if table else str(path)
+def _check_keys(path: Path, table: str, given: dict[str, Any], known: dict[str, Any]) -> None:
+    """Refuse unknown keys and values of another type than `known` says; a list is one of strings."""
+    place = f"[{table}] of {path}" if table else str(path)
+    if unknown := set(given) - set(known):
         raise InputError(
             f"{place} has {', '.join(sorted(unknown))}.", f"Known are {', '.join(sorted(known))}.", "Correct it."
         )
+    for key, value in given.items():
+        fits = type(value) is known[key] or (known[key] is float and type(value) is int)
+        if not fits or (type(value) is list and any(type(entry) is not str for entry in value)):
+            kind = KINDS[known[key]]
+            raise InputError(f"{place} has {key} = {str(value)[:60]!r}.", f"{kind} was expected.", "Correct it.")
 
 
 def make(
@@ -106,21 +113,25 @@ def make(
 ) -> Made:
     """Make the model that a recipe describes and write it, with its card beside it.
 
-    out: default `<name>.nest` here. teacher, corpus: instead of the recipe's. data, cache: instead of NESTLING_DATA and
-    NESTLING_CACHE. device: for teachers that torch runs.
+    out: default `<name>.nest` here. teacher, corpus: instead of the recipe's; the model of another teacher is named
+    after `out`, without the recipe's description and licence. data, cache: instead of NESTLING_DATA and NESTLING_CACHE.
+    device: for teachers that torch runs.
     """
     recipe, recipe_bytes = read_recipe(recipe_path), recipe_path.read_bytes()
     cache, data = cache or cache_folder(), data or data_folder()
-    out = out or Path(f"{recipe['name']}.nest")
+    out = out or Path(f"{Path(teacher).name if teacher else recipe['name']}.nest")
+    check_target(out, suffixes=(".nest",))
+    check_target(out.with_suffix(".md"))
     pupil_of = _teacher(recipe["teacher"], teacher, cache, data, device)
     text = _corpus(recipe.get("corpus"), corpus, cache, data)
     key = _key(recipe_bytes, pupil_of, text)
-    stages = cache / "make" / f"{recipe['name']}-{key[:12]}"
+    said = recipe if teacher is None else {**recipe, "name": out.stem, "description": "", "licence": "unknown"}
+    stages = cache / "make" / f"{said['name']}-{key[:12]}"
     stages.mkdir(parents=True, exist_ok=True)
     how = Distillation(**recipe.get("distil", {}))
 
     distilled = _stage(stages / "distilled.nest", lambda: distil(pupil_of, text, how, cache, progress))
-    described = _describe(distilled, recipe, pupil_of, corpus, hashlib.sha256(recipe_bytes).hexdigest())
+    described = _describe(distilled, said, pupil_of, corpus, hashlib.sha256(recipe_bytes).hexdigest())
     model, trials = _shrink(described, recipe, text, how, stages, progress)
     scores = {task: score_sts(model, _place(path, cache, data)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)

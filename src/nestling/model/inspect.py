@@ -6,17 +6,25 @@ from nestling.files.nest import read_document
 from nestling.files.parts import document_to_json
 from nestling.model.load import shipped
 from nestling.model.static import StaticModel
+from nestling.text.packed import pack_tokenizer
 
 LEAST_COSINE = 0.9999
 
 
-def describe(model: StaticModel, *, verify: bool = False) -> dict[str, Any]:
-    """Facts of a model as plain JSON values. verify: embed the canary texts and compare with the stored vectors."""
+def describe(model: StaticModel, *, size: int | None = None, verify: bool = False) -> dict[str, Any]:
+    """Facts of a model as plain JSON values.
+
+    size: bytes of its file, if it is one. verify: embed the canary texts and compare with the stored vectors.
+    """
     facts = document_to_json(model.document)
     del facts["drop"], facts["canaries"]
+    if size is not None:
+        facts["size"] = size
     facts["tokens"] = model.table.size
     facts["tokenizer"] = model.tokenizer.json["model"]["type"]
     facts["bytes"] = {name: int(tensor.nbytes) for name, tensor in sorted(model.table.tensors().items())}
+    packed = pack_tokenizer(model.tokenizer.json, model.name)
+    facts["bytes"]["tokenizer"] = sum(tensor.nbytes for tensor in packed.values())
     facts["fingerprint"] = model.fingerprint
     if verify:
         checks = model.verify()
@@ -24,10 +32,19 @@ def describe(model: StaticModel, *, verify: bool = False) -> dict[str, Any]:
     return facts
 
 
-def failed(facts: dict[str, Any]) -> bool:
-    """Whether a canary text no longer gives its vector, or there is none to check."""
-    checks = facts["verified"]
-    return not checks or any(check["cosine"] < LEAST_COSINE for check in checks)
+def why_unverified(facts: dict[str, Any]) -> str | None:
+    """What `verify` has against a model; None if every canary text gives its vector."""
+    checks, name = facts["verified"], printable(facts["name"])
+    if not checks:
+        return f"{name} carries no canary texts, so it cannot be verified."
+    if any(check["cosine"] < LEAST_COSINE for check in checks):
+        return f"{name} does not give the vectors that it was saved with on this machine."
+    return None
+
+
+def printable(text: str) -> str:
+    """The text with an escape for all that could move a terminal's cursor or hide what is there."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def describe_as_text(facts: dict[str, Any]) -> str:
@@ -41,13 +58,14 @@ def describe_as_text(facts: dict[str, Any]) -> str:
         f"tasks        {', '.join(facts['prompts']) or 'none'}",
         f"licence      {facts['licence']}",
         *(f"{source['role']:12} {source['name']} ({source['licence']})" for source in facts["lineage"]),
+        *([f"size         {facts['size']:,} bytes"] if "size" in facts else []),
         *(f"{name:12} {size:,} bytes" for name, size in facts["bytes"].items()),
         *(f"score        {task}: " + _by_dim(by_dim) for task, by_dim in facts["scores"].items()),
         f"fingerprint  {facts['fingerprint']}",
     ]
     for check in facts.get("verified", ()):
         lines.append(f"canary       cosine {check['cosine']:.6f}, largest difference {check['largest_difference']:.1e}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _by_dim(scores: dict[str, float]) -> str:

@@ -1,6 +1,5 @@
 """`load`: a shipped name, a .nest file, a folder, or a hub id -> a model."""
 
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -35,12 +34,17 @@ def load(
 
     Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
     """
-    model = _open(find_folder(shipped().get(str(source), source), revision=revision))
+    model = _open(locate(source, revision))
     if dim is not None and dim != model.dim:
         model = model.with_table(model.table.cut(model.check_dim(dim)))
     if dtype is not None:
         model = model.with_table(requantize(model.table, dtype))
     return model
+
+
+def locate(source: str | Path, revision: str | None = None) -> Path:
+    """The file or folder that `load` reads. A Path is never a shipped name."""
+    return find_folder(shipped().get(source, source) if isinstance(source, str) else source, revision=revision)
 
 
 def _open(path: Path) -> StaticModel:
@@ -49,8 +53,7 @@ def _open(path: Path) -> StaticModel:
     nests = sorted(path.glob("*.nest"))
     if len(nests) == 1:
         return StaticModel(*read_nest(nests[0]))
-    parts = read_folder(path)
-    return StaticModel(replace(parts, document=replace(parts.document, name=path.resolve().name)))
+    return StaticModel(read_folder(path))
 
 
 def requantize(table: Table, dtype: str) -> Table:

@@ -1,11 +1,12 @@
 """From pooled sums to what `encode` returns, and cosines between such vectors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError
+from nestling.errors import InputError, InputTypeError, one_of
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -14,8 +15,7 @@ DTYPES = ("float32", "float16", "int8", "binary")
 
 def output_width(dim: int, dtype: str, normalize: bool) -> int:
     """Columns that `finish` gives. Raises InputError for a dtype that does not exist or makes no sense."""
-    if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r} was given;", f"known are {', '.join(DTYPES)}.", "Choose one of them.")
+    one_of("dtype", dtype, DTYPES)
     if not normalize and dtype in ("int8", "binary"):
         raise InputError(
             f"dtype={dtype!r} came with normalize=False;",
@@ -23,6 +23,23 @@ def output_width(dim: int, dtype: str, normalize: bool) -> int:
             "Use float32 or float16 for lengths.",
         )
     return -(-dim // 8) if dtype == "binary" else dim
+
+
+def output_array(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """`out` if it can take what `encode` gives; a new array if it is None."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise InputTypeError(
+            f"out is of type {type(out).__name__};", "an array was expected.", "Allocate one, or leave it out."
+        )
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise InputError(
+            f"out has shape {out.shape} and dtype {out.dtype}.",
+            f"A writeable, contiguous array of shape {shape} and dtype {dtype} was expected.",
+            "Allocate it so, or leave it out.",
+        )
+    return out
 
 
 def finish(means: Floats, normalize: bool, dtype: str) -> Array:
@@ -45,10 +62,11 @@ def unit_rows(rows: Floats) -> Floats:
     return unit
 
 
-def cosine_matrix(queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
+def cosine_matrix(queries: npt.ArrayLike, documents: npt.ArrayLike, dims: Sequence[int] = ()) -> Floats:
     """(n, d) and (m, d), one vector counting as n = 1 -> (n, m) float32.
 
-    Packed signs (uint8) are compared by the bits they share: 1 - 2 * different / bits.
+    Packed signs (uint8) are compared by the bits they share: 1 - 2 * different / bits. How many bits there are, the
+    first of `dims` that packs to so many bytes says; all of them count if none does.
     """
     left, right = _matrix(queries), _matrix(documents)
     if left.shape[1] != right.shape[1] or (left.dtype == np.uint8) != (right.dtype == np.uint8):
@@ -58,19 +76,34 @@ def cosine_matrix(queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
             "Encode both with the same dim and dtype.",
         )
     if left.dtype == np.uint8:
-        signs_left, signs_right = (np.unpackbits(side, axis=1).astype(np.float32) * 2 - 1 for side in (left, right))
-        packed: Floats = signs_left @ signs_right.T / np.float32(max(signs_left.shape[1], 1))
+        width = left.shape[1]
+        bits = next((dim for dim in dims if -(-dim // 8) == width), 8 * width)
+        signs_left, signs_right = (
+            np.unpackbits(side, axis=1, count=bits).astype(np.float32) * 2 - 1 for side in (left, right)
+        )
+        packed: Floats = signs_left @ signs_right.T / np.float32(max(bits, 1))
         return packed
     cosines: Floats = unit_rows(left.astype(np.float32)) @ unit_rows(right.astype(np.float32)).T
     return cosines
 
 
 def _matrix(vectors: npt.ArrayLike) -> Array:
-    array = np.asarray(vectors)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:
+        raise InputError(
+            "Vectors of different lengths were given.",
+            "One vector or a matrix of vectors was expected.",
+            "Pass what encode returns.",
+        ) from error
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
         raise InputError(
             f"An array of shape {array.shape} and dtype {array.dtype} was given.",
             "One vector or a matrix of vectors was expected.",
             "Pass what encode returns.",
+        )
+    if not np.isfinite(array).all():
+        raise InputError(
+            "A vector holds a NaN or an infinity.", "Finite values were expected.", "Pass what encode returns."
         )
     return array[None, :] if array.ndim == 1 else array

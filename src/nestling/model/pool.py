@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nestling.errors import InputError
+from nestling.errors import whole_number
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[Any]
@@ -66,9 +66,7 @@ def units_of(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def over_units(work: Work, spans: Sequence[tuple[int, int]], threads: int | None, progress: bool) -> list[int]:
     """The results of `work` on each span, in order; by `threads` workers, default 1. progress: a bar on stderr."""
-    if threads is not None and threads < 1:
-        raise InputError(f"threads={threads} was given;", "at least 1 was expected.", "Leave it out.")
-    workers = min(threads or 1, len(spans))
+    workers = min(1 if threads is None else whole_number("threads", threads, 1), len(spans))
     with tqdm(total=len(spans), desc="embed", unit="unit", disable=not progress, delay=1) as bar:
         if workers <= 1:
             return [_then(bar, work(span)) for span in spans]

@@ -18,13 +18,15 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.integer[Any]]
 LARGEST = 1e12  # of a stored float: rows times weights, summed over any text, stay far from the end of float32
+MOST_WORDS = 256  # that one byte tells apart
 MOST_UNFOLDED = 8_000_000_000  # bytes of the float rows of product codes, which a small file could make endless
 
 
 class Rows(Protocol):
-    """What every form of rows offers. scheme: its name in a file."""
+    """What every form of rows offers. scheme: its name in a file; names: of the tensors that it may have there."""
 
     scheme: ClassVar[str]
+    names: ClassVar[frozenset[str]]
 
     @property
     def size(self) -> int:
@@ -52,6 +54,7 @@ class FloatRows:
     """values: (n, dim) float32 or float16."""
 
     scheme: ClassVar[str] = "float"
+    names: ClassVar[frozenset[str]] = frozenset({"rows"})
     values: Array
 
     size = property(lambda self: self.values.shape[0])
@@ -79,6 +82,7 @@ class Int8Rows:
     """values: (n, dim) int8; scales: (n,) float32 or float16. A row is values * scale."""
 
     scheme: ClassVar[str] = "int8"
+    names: ClassVar[frozenset[str]] = frozenset({"rows", "scales"})
     values: Array
     scales: Array
 
@@ -123,6 +127,7 @@ class CentroidRows:
     """centroids: rows of any simpler form; mapping: (n,) uint16 or int32, the centroid of each token."""
 
     scheme: ClassVar[str] = "centroids"
+    names: ClassVar[frozenset[str]] = frozenset({"rows", "scales", "mapping"})
     centroids: FloatRows | Int8Rows
     mapping: Array
 
@@ -160,6 +165,9 @@ class ProductRows:
     """
 
     scheme: ClassVar[str] = "product"
+    names: ClassVar[frozenset[str]] = frozenset(
+        {"codes", "words", "words.scales", "words.widths", "exact.rows", "exact.scales", "exact.ids"}
+    )
     codes: Array
     words: Array
     scales: Array
@@ -224,6 +232,8 @@ class ProductRows:
     def from_tensors(cls, tensors: Mapping[str, Array], dim: int) -> Self:
         widths = expect(tensors, "words.widths", ("u2",), (None,))
         words = expect(tensors, "words", ("i1",), (None, dim))
+        if len(words) > MOST_WORDS:
+            raise ValueError(f"{len(words):,} words, expected at most {MOST_WORDS}")
         if widths.sum(dtype=np.int64) != dim or not widths.all():
             raise ValueError(f"words.widths adds up to {widths.sum()} columns, expected {dim}")
         codes = expect(tensors, "codes", ("u1",), (None, len(widths)))
@@ -291,9 +301,14 @@ class Table:
         """Check and take the tensors of a table. Raises ValueError where they do not fit scheme, dim or each other."""
         if scheme not in FORMS:
             raise ValueError(f"scheme {scheme!r}, expected one of {', '.join(FORMS)}")
+        unknown = set(tensors) - FORMS[scheme].names - {"weights", "weights.levels"}
+        if unknown:
+            raise ValueError(f"tensors {', '.join(sorted(unknown))}, which scheme {scheme!r} does not have")
         rows: Rows = FORMS[scheme].from_tensors(tensors, dim)
         if "weights.levels" in tensors:
             levels = expect(tensors, "weights.levels", ("f4",), (None,))
+            if len(levels) > MOST_WORDS:
+                raise ValueError(f"{len(levels):,} weights.levels, expected at most {MOST_WORDS}")
             weights = expect(tensors, "weights", ("u1",), (rows.size,))
             expect_range(weights, "weights", len(levels))
             return cls(rows, weights, levels)

@@ -15,15 +15,15 @@ from typing import Any, Literal, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, InputTypeError, ModelFileError
+from nestling.errors import InputError, ModelFileError, one_of, whole_number
 from nestling.files.foreign import write_model2vec, write_sentence_transformers
 from nestling.files.nest import write_nest
 from nestling.files.parts import Document, Parts, Source
-from nestling.model.output import cosine_matrix, finish, output_width
+from nestling.model.output import cosine_matrix, finish, output_array, output_width
 from nestling.model.pool import over_units, sum_segments, units_of
 from nestling.model.rows import CentroidRows, Table
-from nestling.safe import DAMAGED
-from nestling.text.check import Errors, check_texts
+from nestling.safe import DAMAGED, check_target
+from nestling.text.check import Errors, check_texts, with_titles
 from nestling.text.plan import dump_plan
 from nestling.text.tokenizer import TextTokenizer, Tokens
 
@@ -78,12 +78,15 @@ class StaticModel:
                 )
             if parts.counts is not None and len(parts.counts) != self.table.size:
                 raise ValueError(f"{len(parts.counts)} counts for {self.table.size} rows")
+            beyond = [index for index in parts.document.drop if index >= self.table.size]
+            if beyond:
+                raise ValueError(f"drop holds {beyond[0]}, the table has {self.table.size} rows")
         except ValueError as error:
             raise ModelFileError(
                 f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED
             ) from error
         self._dropped = np.zeros(self.table.size, np.bool_)
-        self._dropped[[index for index in self.document.drop if index < self.table.size]] = True
+        self._dropped[list(self.document.drop)] = True
         self._stored = (stored_canaries, stored_fingerprint)
 
     def __repr__(self) -> str:
@@ -163,26 +166,56 @@ class StaticModel:
 
         dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before a text.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
-        "error", or "split" it and average the parts. normalize: rows of unit length (a text without a known token is a
-        row of zeros); False gives the mean of the token rows. dtype: "float32" and "float16"; "int8", each row scaled
-        to its largest value, to compare by cosine; "binary", the signs, packed: (n, ceil(dim / 8)) uint8.
-        threads: workers over the texts, default 1 (tokenizing
-        holds Python's lock or is threaded already, so more gain little). out: an array of the right shape and dtype to
-        fill. progress: a bar on stderr. errors: "strict" or "replace", for lone surrogates.
+        "error", or "split" it, which takes the mean over all of its tokens. normalize: rows of unit length (a text
+        without a known token is a row of zeros); False gives the mean of the token rows. dtype: "float32" and
+        "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
+        above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
+        threads: workers over the texts, default 1 (tokenizing holds Python's lock or is threaded already, so more gain
+        little). out: an array of the right shape and dtype to fill. progress: a bar on stderr. errors: "strict" or
+        "replace", for lone surrogates.
 
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
+        vectors, cut = self.encode_counting(
+            texts,
+            task=task,
+            dim=dim,
+            overflow=overflow,
+            normalize=normalize,
+            dtype=dtype,
+            threads=threads,
+            out=out,
+            progress=progress,
+            errors=errors,
+        )
+        if cut:
+            warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
+        return vectors
+
+    def encode_counting(
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: int | None = None,
+        task: str | None = None,
+        overflow: Overflow = "cut",
+        normalize: bool = True,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        out: Array | None = None,
+        progress: bool = False,
+        errors: Errors = "strict",
+    ) -> tuple[Array, int]:
+        """What `encode` gives, and how many texts were cut, without a warning."""
         listed, single = check_texts(texts, errors)
         dim = self.check_dim(dim)
         prompt = self._prompt(task)
         if prompt:
             listed = [prompt + text for text in listed]
-        _one_of("overflow", overflow, ("cut", "error", "split"))
-        shape, kind = (
-            (len(listed), output_width(dim, dtype, normalize)),
-            np.uint8 if dtype == "binary" else np.dtype(dtype),
-        )
-        vectors = _output(out, shape[1:] if single else shape, np.dtype(kind)).reshape(shape)
+        one_of("overflow", overflow, ("cut", "error", "split"))
+        shape = (len(listed), output_width(dim, dtype, normalize))
+        kind = np.dtype(np.uint8 if dtype == "binary" else dtype)
+        vectors = output_array(out, shape[1:] if single else shape, kind).reshape(shape)
 
         def work(span: tuple[int, int]) -> int:
             tokens, cut = self._tokenize(listed[span[0] : span[1]], overflow, span[0])
@@ -190,39 +223,23 @@ class StaticModel:
             return cut
 
         cut = sum(over_units(work, units_of(listed), threads, progress))
-        if cut:
-            warnings.warn(
-                f"{cut} of {len(listed)} texts had more than {self.max_tokens} tokens and were cut; "
-                'pass overflow="split" to use all of them.',
-                CutWarning,
-                stacklevel=2,
-            )
-        return vectors[0] if single else vectors
+        return vectors[0] if single else vectors, cut
 
     def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
         """`encode` with the model's prompt for queries, if it has one."""
         return self.encode(texts, task="query" if "query" in self.tasks else None, **options)
 
     def encode_document(
-        self, texts: str | Iterable[str], *, titles: Sequence[str] | None = None, **options: Unpack[Options]
+        self, texts: str | Iterable[str], *, titles: Iterable[str | None] | None = None, **options: Unpack[Options]
     ) -> Array:
         """`encode` with the model's prompt for documents, if it has one; a title goes before its text."""
         if titles is not None:
-            if isinstance(texts, str):
-                raise InputTypeError(
-                    "texts is one str and titles a list;", "lists of one length were expected.", "Wrap the text."
-                )
-            texts = list(texts)
-            if isinstance(titles, str) or len(titles) != len(texts):
-                raise InputError(
-                    f"{len(titles)} titles came with {len(texts)} texts;", "one each was expected.", "Pad with ''."
-                )
-            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+            texts = with_titles(texts, titles, options.get("errors", "strict"))
         return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
 
     def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
         """Cosines of queries with documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
-        return cosine_matrix(queries, documents)
+        return cosine_matrix(queries, documents, self.dims)
 
     def count_tokens(self, texts: str | Iterable[str]) -> int | npt.NDArray[np.int64]:
         """Tokens of each text, unknown ones included: (n,) int64, or an int for one `str`."""
@@ -238,7 +255,14 @@ class StaticModel:
         """
         path = Path(path)
         layout = layout or ("nest" if path.suffix == ".nest" else None)
-        _one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
+        if layout is None:
+            raise InputError(
+                f"{path} does not end in .nest, and no layout was given;",
+                "one or the other was expected.",
+                'Write NAME.nest, or pass layout="model2vec" or "sentence-transformers" for a folder.',
+            )
+        one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
+        check_target(path, folder=layout != "nest")
         if layout == "nest":
             write_nest(path, self.parts(), self.encode(self.document.canaries, overflow="split"), self.fingerprint)
         elif layout == "model2vec":
@@ -250,7 +274,7 @@ class StaticModel:
         """The dim if it is a tier, all dims for None. Raises InputError for any other."""
         if dim is None:
             return self.dim
-        if dim not in self.dims:
+        if whole_number("dim", dim) not in self.dims:
             tiers = ", ".join(map(str, self.dims))
             raise InputError(f"dim={dim!r} is not a tier of {self.name}.", f"It offers {tiers}.", "Choose one of them.")
         return dim
@@ -339,21 +363,12 @@ class StaticModel:
         return centroids, {"weights": weights[:size], "mapping": rows.mapping[:size].astype(np.int32)}
 
 
-def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        raise InputError(
-            f"out has shape {out.shape} and dtype {out.dtype}.",
-            f"A writeable, contiguous array of shape {shape} and dtype {dtype} was expected.",
-            "Allocate it so, or leave it out.",
-        )
-    return out
-
-
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name}={value!r} was given;", f"known are {', '.join(known)}.", "Choose one of them.")
+def cut_message(cut: int, texts: int, limit: int | None) -> str:
+    """What a CutWarning says."""
+    return (
+        f"{cut:,} of {texts:,} texts had more than {limit} tokens and were cut; "
+        'overflow="split" (--overflow split) uses all of them.'
+    )
 
 
 def _sorted(value: Any) -> Any:

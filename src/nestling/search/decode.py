@@ -18,6 +18,8 @@ def decode(data: bytes) -> str:
 
     Raises Binary for a NUL in the first 8 KB, and Unreadable for bytes that are not UTF-8 or UTF-16.
     """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise Unreadable("UTF-32; only UTF-8 and UTF-16 are read")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if not wide and b"\0" in data[:_HEAD]:
         raise Binary("no text")
@@ -26,4 +28,6 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         name = "UTF-16" if wide else "UTF-8"
         raise Unreadable(f"not {name}: {error.reason} at byte {error.start}") from error
+    if wide and "\0" in text:
+        raise Unreadable(f"not UTF-16: a NUL at character {text.index(chr(0))}")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

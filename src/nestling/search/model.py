@@ -1,7 +1,7 @@
-"""What a search asks of a model: three ways to turn text into unit vectors."""
+"""What a search asks of a model: two ways to turn text into unit vectors."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Any model whose vectors can be compared by their dot product."""
 

@@ -51,7 +51,7 @@ def sections(text: str, headings: Iterable[Heading], kind: Kind = "text") -> Ite
 _MARKDOWN = re.compile(
     r"""
     \A---\n(?:.*\n)*?---[ \t]*\n                                       # front matter
-    | ^[ \t]*(?P<fence>`{3,}|~{3,}).*\n(?:.*\n)*?(?:[ \t]*(?P=fence)|.*\Z)   # fenced code
+    | ^[ \t]*(?P<fence>`{3,}+|~{3,}+).*\n(?:.*\n)*?(?:[ \t]*(?P=fence)|.*\Z)   # fenced code
     | ^[ ]{0,3}(?P<hashes>\#{1,6})[ \t]+(?P<title>.*)\n?
     | (?:\A|(?<=\n\n))(?P<above>[ ]{0,3}\S.*)\n[ ]{0,3}(?P<under>=|-)(?P=under)+[ \t]*(?:\n|\Z)
     """,

@@ -31,7 +31,7 @@ class Hit:
     """A passage with its score, and the part of it to show.
 
     score: the mean of cosine, of the passage's vector with the query's, and words, the share of the query's wording
-    that the passage holds (0 to about 1, rare words counting for more).
+    that the passage holds (0 to 1, rare words counting for more).
     snippet: up to 300 characters of the passage. span: where the best sentence lies in it, (start, end).
     best_line: the line (in a PDF, the page) of that sentence.
     """

@@ -1,11 +1,12 @@
 """A search from end to end: files -> passages -> ranks -> snippets, with an account of what was met."""
 
 import time
-from collections.abc import Iterator, Sequence
-from os import PathLike, fspath
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 
 from nestling.errors import InputError
+from nestling.search.ask import check_columns, check_limits, check_paths, check_query, open_model
 from nestling.search.chunk import passages
 from nestling.search.decode import Binary, Unreadable
 from nestling.search.model import Embedder
@@ -13,38 +14,35 @@ from nestling.search.rank import Ranked, rank
 from nestling.search.read import read
 from nestling.search.results import Passage, Problem, Report
 from nestling.search.snippet import hit
+from nestling.search.table import TABLES, WrongColumns
 from nestling.search.walk import walk
-from nestling.search.words import Wording
 
 
 def search(
     query: str,
-    paths: Sequence[str | PathLike[str]],
-    model: Embedder,
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+    model: Embedder | str | Path,
     *,
     top: int = 10,
     min_score: float | None = None,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     progress: bool = False,
 ) -> Report:
     """Rank the passages of files by their nearness to a query, in meaning and wording.
 
-    paths: files, and folders to look through. top: how many hits at most. min_score: the least score of a
-    hit. columns: what to read of CSV, TSV and JSON Lines files. progress: a bar on stderr, after one second.
+    paths: files, and folders to look through. model: what nestling.load gives, or a name for it. top: how many hits at
+    most. min_score: the least score of a hit; none is above 1. columns: what to read of CSV, TSV and JSON Lines files.
+    progress: a bar on stderr, after one second.
 
     >>> report = search("how to install", ["docs"], model)
     >>> report.hits[0].passage.path
     """
     began = time.perf_counter()
-    if top < 1:
-        raise InputError(f"top={top} asks for no hits.", "It is 1 or more.", "Leave it out for 10 hits.")
-    wording = Wording(query)
-    if not wording.terms:
-        raise InputError(
-            f"The query {query!r} has no word.", "A word, a question or a sentence was expected.", "Say more."
-        )
-    vector = model.encode_query(query)
+    wording = check_query(query)
+    check_limits(top, min_score)
     reading = _Reading(paths, columns, progress)
+    model = open_model(model)
+    vector = model.encode_query(query)
     ranked = rank(reading.passages(), vector, wording, model, top=top, min_score=min_score)
     found = reading.again(ranked)
     return Report(
@@ -61,15 +59,22 @@ def search(
 class _Reading:
     """The passages of all files, one after another, and counts of what was read so far."""
 
-    def __init__(self, paths: Sequence[str | PathLike[str]], columns: Sequence[str] | None, progress: bool) -> None:
-        named = [paths] if isinstance(paths, str | PathLike) else paths
-        self.found_files = walk([Path(fspath(path)) for path in named])
-        self.columns = columns
+    def __init__(
+        self,
+        paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+        columns: str | Sequence[str] | None,
+        progress: bool,
+    ) -> None:
+        self.columns = check_columns(columns)
+        self.found_files = walk(check_paths(paths))
         self.progress = progress
-        self.files = self.found = self.binaries = 0
+        self.files = self.found = self.binaries = self.tables = 0
+        self.wrong_tables: list[Problem] = []
         self.problems: list[Problem] = []
+        self.streams: dict[str, list[Passage]] = {}
 
     def passages(self) -> Iterator[Passage]:
+        """Every passage. Raises InputError at the end if no table that was met has the columns."""
         from tqdm import tqdm
 
         bar = tqdm(self.found_files, "searching", unit=" files", delay=1, leave=False, disable=not self.progress)
@@ -80,32 +85,53 @@ class _Reading:
             for passage in self._of_file(item):
                 self.found += 1
                 yield passage
+        if self.wrong_tables and not self.tables:
+            first = self.wrong_tables[0]
+            raise InputError(
+                f"No table can be searched by {', '.join(map(repr, self.columns or []))}.",
+                f"{first.path} has {first.reason}.",
+                "Name columns that are there, or leave them out to search all that hold words.",
+            )
 
     def again(self, ranked: Sequence[Ranked]) -> list[tuple[Ranked, Passage]]:
-        """Read the ranked passages once more, as texts are not kept. A file that has changed is a problem."""
+        """Read the ranked passages once more, as texts are not kept. One that is gone is a problem of its file."""
         wanted: dict[str, dict[int, Ranked]] = {}
         for place in ranked:
             wanted.setdefault(place.path, {})[place.number] = place
         texts: dict[Ranked, Passage] = {}
         for path, places in wanted.items():
-            try:
-                for number, passage in enumerate(passages(path, read(Path(path), self.columns))):
-                    if number in places and passage.line == places[number].line:
-                        texts[places[number]] = passage
-            except (Binary, Unreadable):
-                pass
+            for number, passage in enumerate(self._once_more(path)):
+                if number in places and passage.line == places[number].line:
+                    texts[places[number]] = passage
             if any(place not in texts for place in places.values()):
                 self.problems.append(Problem(path, "changed while it was searched"))
         return [(place, texts[place]) for place in ranked if place in texts]
 
-    def _of_file(self, path: Path) -> Iterator[Passage]:
-        """The passages of one file; what hinders is counted or noted."""
+    def _of_file(self, path: Path) -> Iterable[Passage]:
+        """The passages of one file, those of a stream kept; what hinders is counted or noted."""
         try:
-            sections = read(path, self.columns)
+            found = passages(str(path), read(path, self.columns))
         except Binary:
             self.binaries += 1
+            return []
         except Unreadable as reason:
-            self.problems.append(Problem(str(path), str(reason)))
-        else:
-            self.files += 1
-            yield from passages(str(path), sections)
+            problem = Problem(str(path), str(reason))
+            self.problems.append(problem)
+            if isinstance(reason, WrongColumns):
+                self.wrong_tables.append(problem)
+            return []
+        self.files += 1
+        self.tables += path.suffix.lower() in TABLES
+        if path.is_file():
+            return found
+        self.streams[str(path)] = list(found)
+        return self.streams[str(path)]
+
+    def _once_more(self, path: str) -> Iterable[Passage]:
+        """The passages of a file that has been read before; of a stream, which cannot be read twice, those kept."""
+        if path in self.streams:
+            return self.streams[path]
+        try:
+            return passages(path, read(Path(path), self.columns))
+        except Unreadable:
+            return []

@@ -7,16 +7,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from nestling.errors import InputError
+from nestling.files.texts import LONGEST_FIELD
+from nestling.search.decode import Unreadable
 from nestling.search.outline import Section
 
 BREAK = "\u2029"
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-def delimited(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
+class WrongColumns(Unreadable):
+    """A table that has a named column not at all, or twice."""
+
+
+def delimited(text: str, columns: Sequence[str] | None) -> Iterator[Section]:
     """The rows below the header of a CSV or TSV file; of each, the named columns or all that hold words."""
     records = _records(text)
     if not records:
@@ -25,13 +30,13 @@ def delimited(text: str, place: str, columns: Sequence[str] | None) -> Iterator[
     if columns is None:
         wanted = sorted({number for _, row in rows for number, cell in enumerate(row) if _LETTER.search(cell)})
     else:
-        _check(columns, header, place)
+        _check(columns, header)
         wanted = [header.index(column) for column in columns]
     for line, row in rows:
         yield Section(BREAK.join(row[number] for number in wanted if number < len(row)), line)
 
 
-def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator[Section]:
+def json_lines(text: str, columns: Sequence[str] | None) -> Iterator[Section]:
     """The records of a JSON Lines file; of each, the strings in the named fields or in all.
 
     A line that is not JSON is taken as it stands.
@@ -39,7 +44,7 @@ def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator
     records = [(number, _value(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if columns is not None and records:
         names = {name: None for _, record in records if isinstance(record, dict) for name in record}
-        _check(columns, list(names), place)
+        _check(columns, list(names))
     for line, record in records:
         if columns is not None and isinstance(record, dict):
             record = [record.get(column) for column in columns]
@@ -50,12 +55,16 @@ def json_lines(text: str, place: str, columns: Sequence[str] | None) -> Iterator
 def _records(text: str) -> list[tuple[int, list[str]]]:
     """Each record with its first line. The delimiter: of comma, semicolon and tab, the first line's favourite."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    csv.field_size_limit(LONGEST_FIELD)  # of the process, not of a reader; raised and never lowered
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records, line = [], 1
-    for row in reader:
-        if row:
-            records.append((line, row))
-        line = reader.line_num + 1
+    try:
+        for row in reader:
+            if row:
+                records.append((line, row))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise Unreadable(f"line {line}: {error}") from error
     return records
 
 
@@ -77,11 +86,16 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _check(columns: Sequence[str], there: Sequence[str], place: str) -> None:
+def _check(columns: Sequence[str], there: Sequence[str]) -> None:
     for column in columns:
-        if column not in there:
-            raise InputError(
-                f"The column {column!r} is not in {place}.",
-                f"Its columns are: {', '.join(there)}.",
-                "Name one of them, or leave columns out to search all that hold words.",
-            )
+        if (count := there.count(column)) != 1:
+            found = f"{count} columns {column!r}" if count else f"no column {column!r}"
+            raise WrongColumns(f"{found}; its columns: {', '.join(there) or 'none'}")
+
+
+TABLES: dict[str, Callable[[str, Sequence[str] | None], Iterator[Section]]] = {
+    ".csv": delimited,
+    ".tsv": delimited,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+}

@@ -18,15 +18,17 @@ _SKIPPED = frozenset({"CVS", "_darcs", "node_modules", "__pycache__", "venv"})
 def walk(paths: Sequence[Path]) -> Iterator[Path | Problem]:
     """Every file under the paths: the paths in their order, sorted by name within. A shut folder is a Problem.
 
-    A file that is named is always there. A path that does not exist is an InputError, raised at once.
+    A file that is named is always there. A path that leads nowhere is an InputError, raised at once.
     """
     for path in paths:
-        if not path.exists():
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:  # ValueError: of a NUL in the name.
             raise InputError(
-                f"The path {str(path)!r} does not exist.",
+                f"The path {str(path)!r} cannot be searched: {getattr(error, 'strerror', error)}.",
                 "Each path is a file or a folder.",
                 "Check the spelling, and that it is relative to the folder you are in.",
-            )
+            ) from error
     return _once(found for path in paths for found in (_below(path) if path.is_dir() else [path]))
 
 

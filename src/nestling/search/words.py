@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEM = 5
-_SATURATION, _LENGTH_SHARE = 1.2, 0.75  # BM25's usual k1 and b.
+# BM25's k1 and b. Its usual k1, 1.2, gives less than half of the whole to a passage with every word once: too little
+# beside a cosine (60 questions over documents: 32 answered first, with 0.2 36).
+_SATURATION, _LENGTH_SHARE = 0.2, 0.75
 _WORD = re.compile(r"\w+")
 _ASKING = """
 a about after all also an and any are as at be because been before being between both but by can could did do does
@@ -49,9 +51,10 @@ def _pattern(term: str) -> re.Pattern[str]:
 
 
 def shares(counts: Sequence[Sequence[int]], lengths: Sequence[int]) -> NDArray[np.float64]:
-    """BM25 of each passage over the most that a passage of middling length with each word once can have.
+    """BM25 of each passage over the most there is: every word without end.
 
-    counts: (n, terms); lengths: (n,) in characters -> (n,) float64: 0 without any of the words, about 1 with all.
+    counts: (n, terms); lengths: (n,) in characters -> (n,) float64, below 1: 0 without any of the words, 0.83 with
+    each once in a passage of middling length.
     """
     often, long = np.asarray(counts, np.float64), np.asarray(lengths, np.float64)
     if not often.size:
@@ -59,6 +62,5 @@ def shares(counts: Sequence[Sequence[int]], lengths: Sequence[int]) -> NDArray[n
     holding = (often > 0).sum(axis=0)
     rarity = np.log(1 + (len(often) - holding + 0.5) / (holding + 0.5))
     slack = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * long / max(long.mean(), 1))
-    saturated = often * (_SATURATION + 1) / (often + slack[:, None])
-    share: NDArray[np.float64] = (saturated * rarity).sum(axis=1) / rarity.sum()
+    share: NDArray[np.float64] = (often / (often + slack[:, None]) * rarity).sum(axis=1) / rarity.sum()
     return share

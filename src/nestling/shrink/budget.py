@@ -7,6 +7,7 @@ leaves of the budget goes into exact rows for the tokens whose coding error weig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, product
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 
 WIDTHS = ((4, 4), (4, 8), (4, 12), (6, 6), (6, 12), (8, 8), (12, 12))
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
+SMALL_SHARES = (0.18, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01)  # tried, with every dim, where nothing else fits
 MOST_CENTROIDS = 8192
 LEAST_DIM = 48
 ROUGH_ROUNDS = 6
@@ -68,14 +70,19 @@ def shrink_to_budget(
     """
     needed_counts(model)
     judge = Judge(model, texts, seed=seed)
+    dims = [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
     trials: list[tuple[Row, Scheme]] = []
-    for smaller, scheme in tqdm(_candidates(model, budget, seed), desc="shrink", unit="trial", disable=not progress):
-        size = file_size(smaller)
-        if size <= budget:
-            trials.append((Row(str(scheme), size, *judge(smaller)), scheme))
+    for shares, tiers in ((SHARES, [dims]), (SMALL_SHARES, [[dim] for dim in model.dims])):
+        candidates = _candidates(model, budget, shares, tiers, seed) if not trials else ()
+        for smaller, scheme in tqdm(candidates, desc="shrink", unit="trial", disable=not progress or bool(trials)):
+            size = file_size(smaller)
+            if size <= budget:
+                trials.append((Row(str(scheme), size, *judge(smaller)), scheme))
     if not trials:
         raise InputError(
-            f"No scheme fits {model.name} into {budget:,} bytes.", "A larger budget was expected.", "Ask for more."
+            f"No scheme fits {model.name} into {budget:,} bytes.",
+            f"The smallest file reached has {_least_size(model, seed):,}.",
+            "Ask for more.",
         )
     trials.sort(key=lambda trial: (-trial[0].spearman, trial[0].size))
     finalists = []
@@ -114,13 +121,29 @@ def file_size(model: StaticModel) -> int:
         return path.stat().st_size
 
 
-def _candidates(model: StaticModel, budget: int, seed: int) -> Iterator[tuple[StaticModel, Scheme]]:
-    """Every scheme that may fit, as a model: plain rows and centroids, then product codes filled up with exact rows."""
-    pruned = {size: prune_vocabulary(model, size) for size in (int(share * model.table.size) for share in SHARES)}
-    dims = [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
-    for size in pruned:
-        for scheme in _plain_schemes(size, dims, budget):
+def _least_size(model: StaticModel, seed: int) -> int:
+    """Bytes of the smallest file that the schemes lead to."""
+    tokens, dim = _tokens(model, SMALL_SHARES[-1]), model.dims[-1]
+    schemes = (Scheme("int4", tokens, dim), Scheme("product", tokens, dim, WIDTHS[-1]))
+    return min(file_size(apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed)) for scheme in schemes)
+
+
+def _tokens(model: StaticModel, share: float) -> int:
+    return max(int(share * model.table.size), 1)
+
+
+def _candidates(
+    model: StaticModel, budget: int, shares: Sequence[float], tiers: Sequence[Sequence[int]], seed: int
+) -> Iterator[tuple[StaticModel, Scheme]]:
+    """Every scheme that may fit, as a model: plain rows and centroids, then product codes filled up with exact rows.
+
+    shares: of the vocabulary. tiers: dims in groups; of each group plain rows take the most that fit.
+    """
+    pruned = {size: prune_vocabulary(model, size) for size in (_tokens(model, share) for share in shares)}
+    for size, group in product(pruned, tiers):
+        for scheme in _plain_schemes(size, group, budget):
             yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
+    dims = list(chain.from_iterable(tiers))
     for dim in dims:
         scheme = _centroid_scheme(model.table.size, dim, budget)
         if scheme.centroids > 1:
@@ -161,7 +184,8 @@ def _filled(
     rows, counts = smaller.table.cut(scheme.dim).expanded(), needed_counts(smaller)
     bare = with_exact(coded.table.cut(scheme.dim), rows, counts, 0)
     room = budget - file_size(without_counts(coded.with_table(bare)))
-    exact = min(room // (scheme.dim + 4 - len(block_widths(scheme.dim, *scheme.widths))), len(rows) // 2)
+    beside = 2 + (2 if len(rows) <= 2**16 else 4)  # bytes of a scale and of an id
+    exact = min(room // (scheme.dim + beside - len(block_widths(scheme.dim, *scheme.widths))), len(rows) // 2)
     if exact >= 0:
         table = with_exact(bare, rows, counts, exact)
         yield without_counts(coded.with_table(table)), replace(scheme, exact=exact)

@@ -31,7 +31,7 @@ def to_centroids(rows: Floats, counts: Counts, k: int, *, rounds: int = 25, seed
     directions, weights = _directions(rows), importance(rows, counts)
     centres, mapping = kmeans(directions, weights, k, rounds=rounds, seed=seed)
     values, scales = to_int8(centres)
-    coded = CentroidRows(Int8Rows(values, scales), mapping.astype(np.uint16 if k <= 2**16 else np.int32))
+    coded = CentroidRows(Int8Rows(values, scales), mapping.astype(np.uint16 if len(centres) <= 2**16 else np.int32))
     return _with_lengths(coded, rows)
 
 

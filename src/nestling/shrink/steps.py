@@ -46,7 +46,7 @@ class Steps:
 
 
 def take_steps(model: StaticModel, steps: Steps, *, seed: int = 0) -> Iterator[tuple[str, StaticModel]]:
-    """The model after each step, with the step's name. The last one has lost its token counts."""
+    """The model after each step, with what the step made of it. Token counts stay, for the next step."""
     if steps.vocabulary is not None:
         model = prune_vocabulary(model, steps.vocabulary)
         yield f"{model.table.size:,} tokens", model
@@ -56,16 +56,15 @@ def take_steps(model: StaticModel, steps: Steps, *, seed: int = 0) -> Iterator[t
     if steps.vocabulary_rows is not None:
         table = to_centroids(model.table.expanded(), needed_counts(model), steps.vocabulary_rows, seed=seed)
         model = model.with_table(table)
-        yield f"{steps.vocabulary_rows:,} centroids", model
+        yield f"{len(table.tensors()['rows']):,} centroids", model
     if steps.product is not None:
         widths = block_widths(model.dim, *steps.product)
         table = to_products(model.table.expanded(), needed_counts(model), widths, steps.exact, seed=seed)
         model = model.with_table(table)
-        yield f"{len(widths)} product codes a token, {steps.exact:,} exact rows", model
+        yield f"{len(widths)} product codes a token, {len(table.tensors()['exact.ids']):,} exact rows", model
     if steps.dtype is not None:
         model = model.with_table(requantize(model.table, steps.dtype))
         yield steps.dtype, model
-    yield "without token counts", without_counts(model)
 
 
 def shrink(
@@ -80,26 +79,38 @@ def shrink(
 ) -> tuple[StaticModel, list[Row]]:
     """A smaller model, and the table of what each step (or, with a budget in bytes, each trial) leaves of it.
 
-    corpus: a file of texts to count tokens on and, its first 4,000, to judge with; without it the counts that the model
-    carries and the texts that come with the package are used.
+    corpus: a file of texts; its first fifth, of at most 4,000, is to judge with, the others to count tokens on. Without
+    it the counts that the model carries and the texts that come with the package are used. Sizes are of files without
+    token counts, but for that of the model as given.
     """
     if budget is not None and steps != Steps():
         raise InputError("A budget came with steps.", "A budget chooses the steps itself.", "Give one or the other.")
     if budget is None and steps == Steps():
         raise InputError("Neither a budget nor a step was given.", "One was expected.", "See nestling shrink --help.")
-    held_out = sample_texts()
+    if column is not None and corpus is None:
+        raise InputError(
+            f"column={column!r} came without a corpus.", "A column is one of its columns.", "Give a corpus too."
+        )
+    held_out, given = sample_texts(), file_size(model)
     if corpus is not None:
-        texts = chain.from_iterable(read_texts(corpus, column=column))
-        held_out = list(islice(texts, HELD_OUT))
+        held_out, texts = _split(chain.from_iterable(read_texts(corpus, column=column)))
         model = with_counts(model, texts, progress)
     if budget is not None:
         return shrink_to_budget(model, budget, held_out, seed=seed, progress=progress)
     if steps.dim is not None:
         model = in_order(model, steps.dim)  # before judging, which compares columns
-    judge, rows = Judge(model, held_out, seed=seed), [Row("as given", file_size(model), 1.0, 1.0)]
-    for name, smaller in take_steps(model, steps, seed=seed):
+    judge, rows = Judge(model, held_out, seed=seed), [Row("as given", given, 1.0, 1.0)]
+    for name, step in take_steps(model, steps, seed=seed):
+        smaller = without_counts(step)
         rows.append(Row(name, file_size(smaller), *judge(smaller)))
     return smaller, rows
+
+
+def _split(texts: Iterator[str]) -> tuple[list[str], Iterator[str]]:
+    """The texts of a corpus to judge with, and those to count on."""
+    first = list(islice(texts, 5 * HELD_OUT))
+    judging = max(len(first) // 5, 2)
+    return first[:judging], chain(first[judging:], texts)
 
 
 def with_counts(model: StaticModel, texts: Iterable[str], progress: bool = False) -> StaticModel:
@@ -108,7 +119,7 @@ def with_counts(model: StaticModel, texts: Iterable[str], progress: bool = False
     if not counts.any():
         raise InputError(
             "The corpus leaves no token to count.",
-            f"Texts beyond the first {HELD_OUT:,}, which judge, were expected.",
+            "Texts beyond those that judge, with known tokens, were expected.",
             "Give a longer corpus, or none to use the counts that the model carries.",
         )
     return StaticModel(replace(model.parts(), counts=counts))

@@ -15,6 +15,7 @@ from nestling.safe import MAX_JSON_BYTES, parse_json
 from nestling.text.plan import MAX_VOCABULARY, dump_plan, merge_pairs
 
 Array = npt.NDArray[Any]
+NAMES = frozenset({"vocabulary", "plan", "order", "scores", "merges"})
 MOST_UNPACKED = MAX_JSON_BYTES  # what it is unpacked to was a tokenizer.json once
 
 
@@ -60,6 +61,8 @@ def unpack_tokenizer(tensors: dict[str, Array], name: str) -> dict[str, Any]:
 
 
 def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
+    if set(tensors) - NAMES:
+        raise ValueError(f"unknown tensors {', '.join(sorted(set(tensors) - NAMES))}")
     plan = parse_json(_expand(tensors["plan"]), f"The packed tokenizer of {name}")
     model = plan["model"]
     pieces = [piece.decode("utf-8") for piece in _front_decode(_expand(tensors["vocabulary"]))]
