@@ -27,6 +27,8 @@ RESULTS := benchmarks/results
 
 bench: .venv/test
 	$(BIN)/python benchmarks/baselines.py
+	$(BIN)/nestling compare $(RESULTS)/scores/nano $$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e nano) --json \
+		> $(RESULTS)/compare.json
 	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done
 	$(BIN)/nestling speed nano --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
@@ -34,6 +36,7 @@ bench: .venv/test
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/search_speed.py
+	mkdir -p docs/pictures
 	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v @) --suite english --out docs/pictures/size.svg
 	$(BIN)/nestling plot dims $(RESULTS)/scores/nano --suite english --out docs/pictures/dims.svg
 	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg

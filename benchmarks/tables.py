@@ -95,6 +95,20 @@ def short(model: Results) -> str:
     return f"**{name}**" if name in shipped() else name
 
 
+def compared() -> str:
+    """Each model less nano, over all tasks; how many tasks are separable, and for whom."""
+    rows = []
+    for pair in sorted(results("compare"), key=lambda pair: pair["mean_task"]["second"]):
+        mean, verdicts = pair["mean_task"], [task["verdict"] for task in pair["tasks"]]
+        difference = f"{100 * (mean['second'] - mean['first']):+.2f}"
+        interval = f"{100 * mean['low']:+.2f} to {100 * mean['high']:+.2f}"
+        counts = [verdicts.count(verdict) for verdict in ("second better", "not separable", "first better")]
+        verdict = "yes" if mean["verdict"] != "not separable" else "no"
+        rows.append([pair["second"].rpartition("/")[2], difference, interval, verdict, *counts])
+    head = ["model", "mean(task) less nano's", "95 % interval", "separable", "tasks better", "not separable", "worse"]
+    return table(head, rows)
+
+
 def validity() -> str:
     result = results("validity")
     rows = [
@@ -133,7 +147,8 @@ def speed() -> str:
         cold, late = peer["cold_start"], peer["latency"]
         rates = [f"{cells[name]['texts_s']:,.0f}" for name in ("mixed", "8", "128")]
         figures = [f"{late['median_ms']:.2f}", f"{cold['wall_s']:.2f}", f"{cold['peak_mb']:.0f}"]
-        rows.append([peer["name"], *rates, f"{cells['mixed']['ratio']:.2f}", *figures])
+        name = peer["name"] + " (ids only)" * peer["name"].startswith("tokie:")
+        rows.append([name, *rates, f"{cells['mixed']['ratio_cpu']:.2g}", *figures])
     machine = report["machine"]
     note = (
         f"One thread; {report['rounds']} rounds in turn, medians; no text is met twice. {machine['arch']}, "
@@ -144,7 +159,7 @@ def speed() -> str:
         "texts/s, mixed",
         "of 8 tokens",
         "of 128",
-        "mixed, nano = 1",
+        "mixed, per CPU second, nano = 1",
         "one text (ms)",
         "cold start (s)",
         "peak MB",
@@ -196,9 +211,8 @@ def search_speed() -> str:
     )
 
 
-def results(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return content
+def results(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def dims(numbers: Iterable[float]) -> str:
@@ -212,7 +226,19 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
-    for each in (models, baselines, scores, validity, dims_kept, speed, probes, shrink, questions, search_speed)
+    for each in (
+        models,
+        baselines,
+        scores,
+        compared,
+        validity,
+        dims_kept,
+        speed,
+        probes,
+        shrink,
+        questions,
+        search_speed,
+    )
 }
 
 if __name__ == "__main__":

@@ -59,9 +59,21 @@ def test_heavy_packages_stay_in_their_rooms() -> None:
         ("import nestling.cli", {"numpy", "tokenizers", "safetensors"}),
         (
             "import nestling; nestling.load('nano').encode('a cat')",
-            {"torch", "onnxruntime", "transformers", "huggingface_hub", "pyarrow", "scipy", "sklearn", "pathspec"},
+            {
+                "torch",
+                "onnxruntime",
+                "transformers",
+                "huggingface_hub",
+                "pyarrow",
+                "scipy",
+                "sklearn",
+                "mteb",
+                "matplotlib",
+            },
         ),
         ("import nestling.search", {"pathspec", "pypdf", "tokenizers"}),
+        ("import nestling; nestling.Probe", {"sklearn", "scipy", "mteb", "torch", "matplotlib"}),
+        ("import nestling.cli, nestling.cli_score", {"numpy", "mteb", "sklearn", "matplotlib", "datasets"}),
     ],
 )
 def test_light_at_import(code: str, absent: set[str]) -> None:

@@ -17,8 +17,10 @@ from nestling.score.encoders import Tier, load_encoder
 from nestling.score.examples import read_examples
 from nestling.score.results import read_results
 from nestling.score.run import Adapter, folder_name, score
-from nestling.score.tasks import OWN, SUITES, fill, make_task, split_of, subsets_in
+from nestling.score.tasks import OWN, SUITES, fill, make_task, names_of, split_of, subsets_in
 from tests.score.conftest import TASKS
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,23 @@ def test_a_failing_task_does_not_stop_the_others(tasks_folder: Path, tmp_path: P
     assert "--data" in first.error
     assert second.score is not None
     assert "There is no task 'NoSuchTask'" in third.error
+
+
+def test_the_hub_is_asked_only_if_told(tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    task = type(make_task("STS12"))
+    monkeypatch.setattr(task, "load_data", lambda self, **_: asked.append(self.metadata.name) or 1 / 0)
+    (first,) = score(load_encoder("nano"), ["STS12"], tasks_folder, tmp_path)
+    assert asked == []
+    (first,) = score(load_encoder("nano"), ["STS12"], tasks_folder, tmp_path, hub=True)
+    assert asked == ["STS12"]
+    assert first.error == "ZeroDivisionError: division by zero"
+
+
+def test_benchmarks_of_mteb_go_by_their_names() -> None:
+    names = names_of("MTEB(eng, v2)")
+    assert len(names) == 41
+    assert "STSBenchmark" in names
 
 
 def test_another_model_of_that_name_is_refused(results: Path, tasks_folder: Path, tmp_path: Path) -> None:
@@ -171,3 +190,26 @@ def test_from_the_command_line(tasks_folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["score", "nano", "--suite", "everything", "--data", str(tasks_folder)])
     assert done.exit_code == 1
     assert "There is no suite 'everything'" in done.stderr
+
+
+def test_the_judge_got_its_published_scores() -> None:
+    """benchmarks/baselines.py scored all-MiniLM-L6-v2 in full; what it wrote is held against its own files here."""
+    validity = json.loads((RESULTS / "validity.json").read_text(encoding="utf-8"))
+    lines = read_results(RESULTS / "scores" / validity["model"].replace("/", "__")).lines
+    judged = [row for row in validity["tasks"] if row["data agree"]]
+    assert len(judged) == validity["of"] >= 12
+    for row in judged:
+        assert 100 * lines[row["task"]].score == pytest.approx(row["measured"], abs=0.01)
+        assert abs(row["measured"] - row["published"]) <= 0.3, row
+
+
+def test_the_baselines_are_of_the_shipped_model_and_complete() -> None:
+    wanted = {name for suite in ("english", "tools", "long", "safety") for name in SUITES[suite]}
+    folders = [path.parent for path in (RESULTS / "scores").glob("*/model.json")]
+    assert len(folders) >= 6
+    for folder in folders:
+        found = read_results(folder)
+        assert set(found.lines) == wanted, folder
+        for name in folder.glob("[A-Z]*.json"):
+            assert json.loads(name.read_text(encoding="utf-8"))["nestling"]["fingerprint"] == found.facts["fingerprint"]
+    assert read_results(RESULTS / "scores" / "nano").facts["fingerprint"] == nestling.load("nano").fingerprint

@@ -178,7 +178,10 @@ def test_an_onnx_folder_runs(tmp_path: Path) -> None:
 
 def test_a_peer_that_dies_says_why(tmp_path: Path) -> None:
     broken = Peer("broken", "nestling", str(tmp_path / "no.nest"), 0)
-    with Worker(broken.name, broken.program(1), 1) as worker, pytest.raises(ModelFileError, match=r"broken does not run: .*no\.nest"):
+    with (
+        Worker(broken.name, broken.program(1), 1) as worker,
+        pytest.raises(ModelFileError, match=r"broken does not run: .*no\.nest"),
+    ):
         worker.run([["a"]])
     with pytest.raises(ModelFileError, match="broken does not run"):
         cold_start(broken.program(None), broken.name)

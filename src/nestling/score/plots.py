@@ -87,10 +87,17 @@ def throughput(by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Se
     for name, points in by_model.items():
         lengths = sorted(points)
         mine = name in ours
-        axes.plot(lengths, [points[length] for length in lengths], marker="o", color=OURS if mine else None, label=name)
+        axes.plot(
+            lengths,
+            [points[length] for length in lengths],
+            marker="o",
+            color=OURS if mine else None,
+            zorder=3 if mine else 2,
+            label=name,
+        )
     ticks = sorted({length for points in by_model.values() for length in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     _save(figure, path)
 
 

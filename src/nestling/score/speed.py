@@ -234,14 +234,14 @@ def _throughput(
 
 
 def calibrate(worker: Worker, cell: Cell, seconds: float) -> int:
-    """Texts that take about `seconds`, judged by ever larger passes over part 0, which warm up too."""
+    """Texts that take about `seconds`, by the fastest of ever larger passes over part 0, which warm up too."""
     worker.run([cell.texts[:2]])
-    start, count = 2, FIRST_BATCH
+    start, count, rate = 2, FIRST_BATCH, 0.0
     while True:
         ((wall, _),) = worker.run([cell.texts[start : start + count]])
-        start += count
-        if wall > seconds / 5 or start + 4 * count > cell.most:
-            return min(max(round(count * seconds / wall), 1), cell.most)
+        start, rate = start + count, max(rate, count / wall)
+        if wall > seconds / 2 or start + 4 * count > cell.most:
+            return min(max(round(rate * seconds), 1), cell.most)
         count *= 4
 
 
