@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 import nestling
 from nestling.make.recipe import cache_folder
+from nestling.score.encoders import embed_once
 from nestling.search.chunk import passages
 from nestling.search.decode import Unreadable
 from nestling.search.model import Embedder, Vectors
@@ -44,10 +45,7 @@ class Remembering:
 
     def encode_document(self, texts: Sequence[str], *, titles: Sequence[str] | None = None) -> Vectors:
         whole = [f"{title}\n{text}" for title, text in zip(titles or [""] * len(texts), texts, strict=True)]
-        new = [text for text in dict.fromkeys(whole) if text not in self.met]
-        if new:
-            self.met.update(zip(new, self.encode(new), strict=True))
-        return np.stack([self.met[text] for text in whole])
+        return embed_once(whole, self.met, self.encode)
 
 
 def main() -> None:

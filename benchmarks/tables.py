@@ -10,12 +10,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from nestling.model.inspect import shipped_models
 from nestling.model.load import shipped
+from nestling.score.card import table
 from nestling.score.results import Averages, Results, averages, read_results
 from nestling.score.tasks import SUITES
 
@@ -217,11 +218,6 @@ def results(name: str) -> Any:
 
 def dims(numbers: Iterable[float]) -> str:
     return ", ".join(f"{100 * number:.1f}" if isinstance(number, float) else str(number) for number in numbers)
-
-
-def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -118,15 +118,14 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
 def make(recipe: Path, report: Path | None, as_json: bool, **options: Any) -> None:
     """Make a model from a recipe: teacher and corpus in, .nest file and card out. Goes on where it stopped."""
     from nestling.make.recipe import make as make_model
-    from nestling.safe import atomic_write, check_target
+    from nestling.safe import check_target, write_text
 
     if report:
         check_target(report)
     made = make_model(recipe, progress=True, **options)
     plain = json.dumps({**vars(made), "path": made.path.name}, indent=1)
     if report:
-        with atomic_write(report) as temporary:
-            temporary.write_text(plain + "\n", encoding="utf-8")
+        write_text(report, plain + "\n")
     if as_json:
         click.echo(plain)
         return

@@ -1,4 +1,4 @@
-"""The commands that measure: score, compare, probe, speed, card. Thin, as those in cli.py, and imported by it."""
+"""The commands that measure: score, compare, probe, speed, card, plot. Thin, as those in cli.py, and imported by it."""
 
 import json
 import os
@@ -20,9 +20,6 @@ SUITES = (
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 data_option = click.option(
     "--data", type=PATH, help="Folder of the tasks' Parquet files; default NESTLING_DATA/eval or ../shared/eval."
-)
-out_option = click.option(
-    "--out", type=PATH, default=Path("results"), show_default=True, help="Folder of results, one folder a model."
 )
 PEERS = "A model, wordllama, or model2vec:, st-static:, minilm-onnx: or tokie: and a folder; may be repeated."
 
@@ -47,7 +44,9 @@ def eval_folder(data: Path | None) -> Path:
 @click.option("--tasks", help="Names of tasks, or Task/subset, with commas, instead of a suite.")
 @click.option("--dims", help="Tiers with commas, such as 128,64: each is scored, and what it keeps is printed.")
 @data_option
-@out_option
+@click.option(
+    "--out", type=PATH, default=Path("results"), show_default=True, help="Folder of results, one folder a model."
+)
 @click.option("--hub", is_flag=True, help="Fetch data that --data lacks from the hub.")
 @as_json
 def score(
@@ -61,8 +60,7 @@ def score(
         from nestling.score.encoders import Encoder, Tier, load_encoder
         from nestling.score.matrix import show, tiers_asked
         from nestling.score.run import score as score_tasks
-        from nestling.score.tasks import names_of
-    names = _split(tasks) if tasks else [name for one in _suites(suite) for name in names_of(one)]
+    names = _names(suite, tasks) or []
     encoder = load_encoder(source)
     asked: list[Encoder] = [encoder, *(Tier(encoder, dim) for dim in tiers_asked(dims, encoder))]
     by_model = [
@@ -103,11 +101,10 @@ def compare(
         from nestling.score.compare import as_text, in_json
         from nestling.score.compare import compare as compare_two
         from nestling.score.results import read_results
-        from nestling.score.tasks import names_of
     if len(folders) < 2:
         raise InputError("One model was given.", "Two or more were expected.", "Name another folder of results.")
     read = [read_results(folder, eval_folder(data) / "anchors.csv") for folder in folders]
-    names = _split(tasks) if tasks else [name for one in _suites(suite) for name in names_of(one)] if suite else None
+    names = _names(suite, tasks)
     if common:
         shared = set.intersection(*(set(each.lines) for each in read))
         names = [name for name in sorted(shared) if names is None or {name, name.partition("/")[0]} & set(names)]
@@ -206,7 +203,7 @@ def card(source: str, results: Path | None, out: Path) -> None:
     """Write a model's card for a hub, from what the model says of itself and from result files."""
     with extra("score", "nestling card"):
         from nestling.model.load import load, shipped
-        from nestling.safe import atomic_write
+        from nestling.safe import write_text
         from nestling.score.card import full_card
         from nestling.score.results import read_results
     model, path = load(source), shipped().get(source, Path(source))
@@ -217,8 +214,7 @@ def card(source: str, results: Path | None, out: Path) -> None:
         raise InputError(f"{results} is of another model.", f"{model.fingerprint} was expected.", "Score it again.")
     tiers = [read_results(f"{results}@{dim}") for dim in model.dims if Path(f"{results}@{dim}").is_dir()]
     same = [tier.only(read.lines) for tier in tiers if set(tier.lines) >= set(read.lines)] if read else []
-    with atomic_write(out) as temporary:
-        temporary.write_text(full_card(model, path.stat().st_size, read, same), encoding="utf-8")
+    write_text(out, full_card(model, path.stat().st_size, read, same))
     click.echo(str(out))
 
 
@@ -237,14 +233,14 @@ def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, our
         from nestling.safe import read_json
         from nestling.score.plots import by_length, pareto, retention, throughput
         from nestling.score.results import averages, check_alike, read_results
-        from nestling.score.tasks import names_of
     if kind == "speed":
         throughput(by_length(read_json(sources[0])), out, ours)
         return
     folders = [sources[0], *sorted(sources[0].parent.glob(f"{sources[0].name}@*"))] if kind == "dims" else sources
     read = [read_results(folder) for folder in folders]
-    if suite:
-        read = [each.only(names_of(suite)) for each in read]
+    names = _names(suite, None)
+    if names is not None:
+        read = [each.only(names) for each in read]
     check_alike(read)
     if kind == "size":
         pareto(read, out, ours)
@@ -255,19 +251,27 @@ def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, our
 def write_report(out: Path | None, report: Any) -> None:
     """As JSON, if a file was named."""
     if out is not None:
-        from nestling.safe import atomic_write
+        from nestling.safe import write_text
 
-        with atomic_write(out) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(report, indent=1) + "\n")
 
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _suites(suite: str) -> list[str]:
-    """Names with commas; one of mteb's, such as "MTEB(eng, v2)", has a comma of its own."""
-    return [suite] if "(" in suite else _split(suite)
+def _names(suite: str | None, tasks: str | None) -> list[str] | None:
+    """The tasks that were named, or those of the suites; None where neither was given.
+
+    A benchmark of mteb, such as "MTEB(eng, v2)", has a comma of its own.
+    """
+    if tasks:
+        return _split(tasks)
+    if not suite:
+        return None
+    with extra("score", "A suite"):
+        from nestling.score.tasks import names_of
+    return [name for one in ([suite] if "(" in suite else _split(suite)) for name in names_of(one)]
 
 
 COMMANDS: list[Any] = [score, compare, probe, speed, card, plot]

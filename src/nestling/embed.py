@@ -23,7 +23,7 @@ from nestling.errors import InputError, InputTypeError, whole_number
 from nestling.files.texts import parquet_packages, read_texts
 from nestling.model.load import load
 from nestling.model.static import CutWarning, Dtype, Overflow, cut_message
-from nestling.safe import atomic_write, check_target
+from nestling.safe import atomic_write, check_target, write_text
 
 Array = npt.NDArray[Any]
 JOB = "job.json"
@@ -157,8 +157,7 @@ class _Parts:
         """Keep a finished part. The job is written before the first part and removed after the last."""
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / JOB).exists():
-            with atomic_write(self.folder / JOB) as temporary:
-                temporary.write_text(self.job)
+            write_text(self.folder / JOB, self.job)
         with atomic_write(self.folder / f"{number:08d}.{cut}.npy") as temporary:
             _write_npy(temporary, [vectors], len(vectors), vectors[:0])
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nestling.errors import InputError, ModelFileError
 from nestling.files.parts import MAX_DIM
 from nestling.model.load import load, shipped
+from nestling.model.output import unit_rows
 from nestling.safe import DAMAGED, parse_json, read_header, read_tensors, write_tensors
 from nestling.text.check import check_texts
 
@@ -136,10 +137,7 @@ class Probe:
         vectors = np.asarray(self.model.encode(listed))
         if vectors.shape[1] <= self.about.dim:
             return vectors
-        cut = vectors[:, : self.about.dim]
-        lengths = np.linalg.norm(cut, axis=1, keepdims=True)
-        shorter: Array = np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
-        return shorter
+        return unit_rows(vectors[:, : self.about.dim])
 
     def _check_vectors(self, vectors: npt.ArrayLike) -> Floats:
         rows = np.asarray(vectors, np.float64)

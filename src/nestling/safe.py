@@ -77,6 +77,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     _sync(target.parent)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

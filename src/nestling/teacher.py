@@ -28,6 +28,7 @@ class Teacher:
     """name and licence: for the lineage. tokenizer_json: its whole tokenizer. fingerprint: a hash of its files.
 
     forward: (n, length) int64 token ids -> (n, length, dim) float32 outputs of the last layer, one a position.
+    encoder: the whole SentenceTransformer, where torch runs the teacher.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Teacher:
     tokenizer_json: str
     fingerprint: str
     forward: Callable[[npt.NDArray[np.int64]], Vectors]
+    encoder: Any = None
 
     def ends(self) -> tuple[list[int], list[int]]:
         """The special token ids that the teacher puts before and after a text."""
@@ -147,4 +149,5 @@ def _torch_teacher(folder: Path, card: dict[str, Any], device: str, source: str)
         tokenizer_json=tokenizer_json,
         fingerprint=_hash_files(folder, "config.json", "model.safetensors", "tokenizer.json"),
         forward=forward,
+        encoder=encoder,
     )

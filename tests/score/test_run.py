@@ -213,3 +213,23 @@ def test_the_baselines_are_of_the_shipped_model_and_complete() -> None:
         for name in folder.glob("[A-Z]*.json"):
             assert json.loads(name.read_text(encoding="utf-8"))["nestling"]["fingerprint"] == found.facts["fingerprint"]
     assert read_results(RESULTS / "scores" / "nano").facts["fingerprint"] == nestling.load("nano").fingerprint
+
+
+def test_a_kind_of_task_without_examples_is_scored_all_the_same(
+    tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nestling.score.examples.FROM_PREDICTIONS", ())
+    (outcome,) = score(load_encoder("nano"), ["STSBenchmark"], tasks_folder, tmp_path)
+    assert outcome.error == ""
+    assert read_examples(tmp_path / "nano", "STSBenchmark") is None
+
+
+def test_a_task_keeps_the_scores_that_are_its_own(
+    tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = type(make_task("SciFact"))
+    monkeypatch.setattr(task, "task_specific_scores", lambda self, *_, **__: {"own": 0.5})
+    score(load_encoder("nano"), ["SciFact"], tasks_folder, tmp_path)
+    content = json.loads((tmp_path / "nano" / "SciFact.json").read_text(encoding="utf-8"))
+    assert content["scores"]["test"][0]["own"] == 0.5
+    assert read_examples(tmp_path / "nano", "SciFact") is not None

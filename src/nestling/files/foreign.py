@@ -21,12 +21,12 @@ from nestling.files.parts import MAX_DIM, Document, Parts, document_from_json, d
 from nestling.safe import (
     DAMAGED,
     MAX_JSON_BYTES,
-    atomic_write,
     check_target,
     read_bytes,
     read_json,
     read_tensors,
     write_tensors,
+    write_text,
 )
 from nestling.text.plan import check_plan, dump_plan
 
@@ -243,9 +243,9 @@ def _write_folder(
             (building / name).parent.mkdir(exist_ok=True)
             write_tensors(building / name, table)
         for name, content in files.items():
-            _write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        _write_text(building / tokenizer_in / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
-        _write_text(building / "README.md", card(parts.document))
+            write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(building / tokenizer_in / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
+        write_text(building / "README.md", card(parts.document))
         (building / "1_Normalize").mkdir()
         if folder.exists():
             folder.rmdir()
@@ -259,8 +259,3 @@ def _cut_at_limit(parts: Parts) -> dict[str, Any]:
     """The plan with the model's limit as its truncation, which is where sentence-transformers looks for it."""
     cut = {"direction": "Right", "max_length": parts.document.max_tokens, "strategy": "LongestFirst", "stride": 0}
     return {**parts.plan, "truncation": cut if parts.document.max_tokens else None}
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

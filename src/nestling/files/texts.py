@@ -185,6 +185,20 @@ def _read_parquet(path: Path, column: str | None) -> Iterator[str]:
             yield _checked(place, None) if value is None else _decoded(place, value)
 
 
+def read_table(path: Path, needed: Sequence[str], what: str) -> dict[str, list[Any]]:
+    """The columns of a Parquet file that has those that are needed. what: the file should hold, for the error."""
+    arrow, parquet = parquet_packages(f"Reading {path}")
+    if not path.exists():
+        raise InputError(f"{path} is not there.", f"A Parquet file of {what} was expected.", "See --data.")
+    with _arrow_errors(path, arrow):
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    if not set(needed) <= set(columns):
+        raise InputError(
+            f"{path} has columns {', '.join(sorted(columns))}.", f"{', '.join(needed)} are needed.", "Rename."
+        )
+    return columns
+
+
 def parquet_packages(purpose: str) -> tuple[Any, Any]:
     """The modules `pyarrow` and `pyarrow.parquet`; `purpose` says in an error what needs them."""
     try:

@@ -22,7 +22,7 @@ from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil
 from nestling.model.load import load
 from nestling.model.static import StaticModel
-from nestling.safe import atomic_write, check_target
+from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
@@ -137,8 +137,7 @@ def make(
     model = model.with_table(model.table, scores=scores)
     model.save(out)
     _check_size(out, recipe)
-    with atomic_write(out.with_suffix(".md")) as temporary:
-        temporary.write_text(card(model.document, out.stat().st_size), encoding="utf-8")
+    write_text(out.with_suffix(".md"), card(model.document, out.stat().st_size))
     return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
 
 
@@ -209,8 +208,7 @@ def _shrink(
     if not (path.exists() and table.exists()):
         held_out = list(corpus.texts(0, how.held_out)) if corpus else sample_texts()
         model, rows = shrink_to_budget(described, budget, held_out, seed=recipe.get("seed", 0), progress=progress)
-        with atomic_write(table) as temporary:
-            temporary.write_text(json.dumps([vars(row) for row in rows], indent=1))
+        write_text(table, json.dumps([vars(row) for row in rows], indent=1))
         model.save(path)
     return load(path), json.loads(table.read_text())
 

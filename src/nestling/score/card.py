@@ -77,7 +77,7 @@ def _facts(model: StaticModel, size: int) -> str:
         ["tokenizer", str(model.tokenizer.json["model"]["type"])],
         ["fingerprint", model.fingerprint],
     ]
-    return "## What it is\n\n" + _table(["", ""], rows)
+    return "## What it is\n\n" + table(["", ""], rows)
 
 
 def _scores(results: Results, tiers: Sequence[Results]) -> str:
@@ -92,7 +92,7 @@ def _scores(results: Results, tiers: Sequence[Results]) -> str:
     counts = ", ".join(f"{kind} {count}" for kind, (_, count) in means[0].by_type.items())
     rows.append([f"**mean(task)**, {means[0].tasks} tasks", "", *(f"{100 * mean.mean_task:.2f}" for mean in means)])
     rows.append([f"**mean(type)**: {counts}", "", *(f"{100 * mean.mean_type:.2f}" for mean in means)])
-    return "## Scores\n\nx 100, by mteb's metrics, with `nestling score`.\n\n" + _table(head, rows)
+    return "## Scores\n\nx 100, by mteb's metrics, with `nestling score`.\n\n" + table(head, rows)
 
 
 def _dims(results: Results) -> str:
@@ -106,5 +106,6 @@ def _made(document: Document) -> str:
     return "\n".join([f"## What it was made from\n\nLicence: {document.licence}.\n", *lines])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [head, ["---"] * len(head), *rows])

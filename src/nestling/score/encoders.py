@@ -5,7 +5,7 @@ teacher.json (onnxruntime), and WordLlama from its installed package.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from nestling.errors import InputError, MissingExtraError, ModelFileError
 from nestling.files.hub import find_folder
 from nestling.files.parts import Document, Parts
 from nestling.model.load import load, shipped
+from nestling.model.output import unit_rows
 from nestling.model.static import StaticModel
 from nestling.safe import read_json
 from nestling.teacher import load_teacher
@@ -95,8 +96,7 @@ class Onnx:
                 "Correct it as the model's own card says.",
             )
         self._first_only = card["pooling"] == "cls"
-        self._prefixes = {"query": card.get("query_prefix", ""), "document": card.get("document_prefix", "")}
-        self._prefixes["text"] = self._prefixes["query"] if self._prefixes["document"] else ""
+        self._prefixes = _prefixes(card)
         self._tokenizer = parse_tokenizer(self.teacher.tokenizer_json, self.name)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
@@ -119,19 +119,14 @@ class SentenceTransformers:
     kind = "transformer, torch"
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise MissingExtraError("sentence-transformers", "train", f"The model {folder}") from error
         card = read_json(folder / "teacher.json") if (folder / "teacher.json").exists() else {}
         self.teacher = load_teacher(str(folder))
-        self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+        self.model = self.teacher.encoder
         self.name, self.licence, self.fingerprint = self.teacher.name, self.teacher.licence, self.teacher.fingerprint
         self.dims: tuple[int, ...] = (self.teacher.dim,)
         self.size = _size_of(folder)
         self.max_tokens: int | None = self.model.max_seq_length
-        self._prefixes = {"query": card.get("query_prefix", ""), "document": card.get("document_prefix", "")}
-        self._prefixes["text"] = self._prefixes["query"] if self._prefixes["document"] else ""
+        self._prefixes = _prefixes(card)
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
         whole = [self._prefixes[role] + text for text in texts]
@@ -159,10 +154,21 @@ class Tier:
         self.dims: tuple[int, ...] = (dim,)
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
-        cut = self.encoder.encode(texts, role)[:, : self.dim]
-        lengths = np.linalg.norm(cut, axis=1, keepdims=True)
-        rows: Vectors = np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
-        return rows
+        return unit_rows(self.encoder.encode(texts, role)[:, : self.dim])
+
+
+def embed_once(texts: Sequence[str], met: dict[str, Vectors], encode: Callable[[list[str]], npt.ArrayLike]) -> Vectors:
+    """(n, dim) float32 of n texts, of which `encode` gets those that were not met before, each once."""
+    new = [text for text in dict.fromkeys(texts) if text not in met]
+    if new:
+        met.update(zip(new, np.asarray(encode(new), np.float32), strict=True))
+    return np.array([met[text] for text in texts], np.float32)
+
+
+def _prefixes(card: dict[str, Any]) -> dict[str, str]:
+    """role -> what goes before a text. Where documents have a prefix too, a bare text counts as a query."""
+    query, document = card.get("query_prefix", ""), card.get("document_prefix", "")
+    return {"query": query, "document": document, "text": query if document else ""}
 
 
 def _is_transformer(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from nestling.safe import atomic_write, read_json
 
 Floats = npt.NDArray[np.float64]
+FROM_PREDICTIONS = ("STS", "PairClassification", "Classification", "Summarization", "BitextMining")
 QUERY_METRICS = {"ndcg_at": "ndcg_cut", "map_at": "map_cut", "precision_at": "P", "recall_at": "recall"}
 
 
@@ -31,14 +32,15 @@ class Examples:
 def watch_queries(task: Any) -> dict[str, Floats]:
     """Have a retrieval task keep the main metric of each query: subset -> (queries,), in the order of their ids."""
     kept: dict[str, Floats] = {}
-    if task.metadata.type not in ("Retrieval", "Reranking"):
-        return kept
     stem, _, cut = task.metadata.main_score.rpartition("_")
-    metric = f"{QUERY_METRICS[stem]}_{cut}"
+    if task.metadata.type not in ("Retrieval", "Reranking") or stem not in QUERY_METRICS:
+        return kept
+    metric, of_the_task = f"{QUERY_METRICS[stem]}_{cut}", task.task_specific_scores
 
-    def keep(scores: dict[str, dict[str, float]], *_: Any, hf_subset: str, **__: Any) -> dict[str, float]:
+    def keep(scores: dict[str, dict[str, float]], *more: Any, hf_subset: str, **named: Any) -> dict[str, float]:
         kept[hf_subset] = np.array([scores[query][metric] for query in sorted(scores)])
-        return {}
+        own: dict[str, float] = of_the_task(scores, *more, hf_subset=hf_subset, **named)
+        return own
 
     task.task_specific_scores = keep
     return kept
@@ -46,14 +48,19 @@ def watch_queries(task: Any) -> dict[str, Floats]:
 
 def collect(
     task: Any, subset: str, split: str, predictions: Path, scores: Mapping[str, Any], queries: dict[str, Floats]
-) -> Examples:
-    """The examples of a task that was just run. predictions: the folder that mteb wrote to."""
+) -> Examples | None:
+    """The examples of a task that was just run; None for kinds of tasks that are not compared example by example.
+
+    predictions: the folder that mteb wrote to.
+    """
     kind = task.metadata.type
     if kind in ("Retrieval", "Reranking"):
-        return _mean(queries[subset])
+        return _mean(queries[subset]) if subset in queries else None
     if kind == "Clustering":
         sets = scores["v_measures"]
         return _mean([value for level in sets.values() for value in level] if isinstance(sets, dict) else sets)
+    if kind not in FROM_PREDICTIONS:
+        return None
     given = read_json(predictions / task.prediction_file_name)[subset][split]
     table = task.dataset.get(subset, task.dataset)
     rows = table[split]
@@ -67,10 +74,8 @@ def collect(
     if kind == "Summarization":
         pairs = zip(given["human_scores"], given["cosine_scores"], strict=True)
         return _mean([spearmanr(human, ours).statistic for human, ours in pairs])
-    if kind == "BitextMining":
-        found = given["sentence1-sentence2"]
-        return _mean([entry["corpus_id"] == row for row, entry in enumerate(found)])
-    raise NotImplementedError(f"{kind} tasks keep no examples")
+    found = given["sentence1-sentence2"]
+    return _mean([entry["corpus_id"] == row for row, entry in enumerate(found)])
 
 
 def keep_examples(folder: Path, task: str, subset: str, examples: Examples) -> None:

@@ -81,8 +81,6 @@ def forward(texts):
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 """,
 }
-
-
 # Writes the graph of a sentence-transformers folder, which has none, to `target`.
 EXPORT = """
 import torch
@@ -98,8 +96,6 @@ axes = {name: {0: "texts", 1: "tokens"} for name in names}
 torch.onnx.export(States(), (example, example), target, input_names=names[:2], output_names=names[2:],
                   dynamic_axes=axes, dynamo=False)
 """
-
-
 PACKAGES = {  # import name, name on PyPI, extra
     "model2vec": ("model2vec", "model2vec", "bench"),
     "st-static": ("sentence_transformers", "sentence-transformers", "train"),
@@ -107,8 +103,6 @@ PACKAGES = {  # import name, name on PyPI, extra
     "tokie": ("tokie", "tokie", "bench"),
     "minilm-onnx": ("onnxruntime", "onnxruntime", "onnx"),
 }
-
-
 NOTES = {
     "tokie": "token ids only, no vectors",
     "st-static": "batches of 1,024",

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nestling.errors import InputError, MissingExtraError
-from nestling.files.texts import parquet_packages
+from nestling.files.texts import read_table
 from nestling.probe import HEADS, HIDDEN, About, Embedder, Floats, Head, Probe
-from nestling.score.encoders import Encoder
+from nestling.score.encoders import Encoder, embed_once
 
 try:
     from scipy.stats import binomtest
@@ -126,19 +126,7 @@ def normalise(text: str) -> str:
 
 def _read_part(path: Path, negative: str | None) -> Part:
     """negative: label_text of the negatives; None for labels 0 and 1."""
-    arrow, parquet = parquet_packages(f"Reading {path}")
-    if not path.exists():
-        raise InputError(f"{path} is not there.", "A Parquet file of labelled texts was expected.", "See --data.")
-    try:
-        columns = parquet.read_table(path).to_pydict()
-    except arrow.ArrowException as error:
-        raise InputError(
-            f"{path} cannot be read: {error}.", "A whole Parquet file was expected.", "Get it again."
-        ) from error
-    if not {"text", "label", "label_text"} <= set(columns):
-        raise InputError(
-            f"{path} has columns {', '.join(sorted(columns))}.", "text, label, label_text are needed.", "Rename."
-        )
+    columns = read_table(path, ("text", "label", "label_text"), "labelled texts")
     texts, labels, kinds = columns["text"], columns["label"], columns["label_text"]
     if any(type(one) is not str for one in (*texts, *kinds)) or (negative is None and not set(labels) <= {0, 1}):
         raise InputError(
@@ -357,10 +345,7 @@ class Once:
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """(n, dim) float32."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._met))
-        if new:
-            self._met.update(zip(new, self._encoder.encode(new), strict=True))
-        return np.array([self._met[text] for text in texts], np.float32)
+        return embed_once(texts, self._met, self._encoder.encode)
 
 
 def show(report: dict[str, Any]) -> str:

@@ -16,14 +16,8 @@ from nestling.errors import ModelFileError
 
 # Libraries may print as they load; so the answers go to a copy of stdout, and stdout to stderr.
 HEAD = "import os\nanswers = os.fdopen(os.dup(1), 'w')\nos.dup2(2, 1)\n"
-
-
 SERVE = "\nfrom nestling.score.processes import serve\nserve(encode, answers)\n"
-
-
 FIRST_VECTOR = "\nencode(['a cat sat on the mat'])\n"
-
-
 # ru_maxrss would also count the parent before exec; VmHWM is the child's alone.
 COLD = """
 import time
@@ -33,8 +27,6 @@ if os.path.exists("/proc/self/status"):
 import json
 print(json.dumps(facts), file=answers)
 """
-
-
 Times = list[tuple[float, float]]  # wall and CPU seconds
 
 

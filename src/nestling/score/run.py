@@ -8,9 +8,11 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 from tqdm import tqdm
 
 from nestling.errors import InputError
-from nestling.safe import atomic_write, read_json
-from nestling.score.encoders import Encoder, Role, Vectors
+from nestling.safe import read_json, write_text
+from nestling.score.encoders import Encoder, Role, Tier, Vectors, embed_once
 from nestling.score.examples import collect, keep_examples, watch_queries
 from nestling.score.tasks import fill, make_task, split_of, subsets_in
 
@@ -87,7 +89,9 @@ def run_task(encoder: Encoder, name: str, data: Path, folder: Path, *, hub: bool
                 Adapter(encoder), split, missing, encode_kwargs=QUIETLY, prediction_folder=Path(scratch)
             )
             for one in missing:
-                keep_examples(folder, task_name, one, collect(task, one, split, Path(scratch), scores[one], queries))
+                examples = collect(task, one, split, Path(scratch), scores[one], queries)
+                if examples is not None:
+                    keep_examples(folder, task_name, one, examples)
         known |= {entry["hf_subset"]: entry for entry in _entries(task, split, scores)}
         _write(path, task, split, known, encoder, time.perf_counter() - began)
         task.unload_data()
@@ -96,7 +100,7 @@ def run_task(encoder: Encoder, name: str, data: Path, folder: Path, *, hub: bool
 
 def folder_name(encoder: Encoder) -> str:
     """A model's name as a folder; tiers have their own."""
-    return encoder.name.replace("/", "__") + (f"@{encoder.dims[0]}" if hasattr(encoder, "encoder") else "")
+    return encoder.name.replace("/", "__") + (f"@{encoder.dims[0]}" if isinstance(encoder, Tier) else "")
 
 
 class Adapter:
@@ -104,7 +108,7 @@ class Adapter:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._met: dict[tuple[Role, str], Vectors] = {}
+        self._met: defaultdict[Role, dict[str, Vectors]] = defaultdict(dict)
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
@@ -115,21 +119,14 @@ class Adapter:
         """inputs: batches with a list "text". prompt_type: mteb's query or document, or None."""
         role: Role = "text" if prompt_type is None else ("query" if prompt_type.value == "query" else "document")
         texts = [text for batch in inputs for text in batch["text"]]
-        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._met]
-        for some in _blocks(new, 4096):
-            self._met.update(zip([(role, text) for text in some], self.encoder.encode(some, role), strict=True))
-        return np.array([self._met[role, text] for text in texts], np.float32).reshape(len(texts), self.encoder.dims[0])
+        found = embed_once(texts, self._met[role], partial(self.encoder.encode, role=role))
+        return found.reshape(len(texts), self.encoder.dims[0])
 
     def similarity(self, left: Any, right: Any) -> Any:
         return cos_sim(left, right)
 
     def similarity_pairwise(self, left: Any, right: Any) -> Any:
         return pairwise_cos_sim(left, right)
-
-
-def _blocks(texts: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
 
 
 def _claim(folder: Path, encoder: Encoder) -> None:
@@ -193,8 +190,7 @@ def _write(
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -41,23 +41,11 @@ from nestling.text.count import batches
 from nestling.text.tokenizer import TextTokenizer
 
 LENGTHS = (8, 32, 128, 512)  # tokens a text
-
-
 MIXED = "mixed"
-
-
 MIXED_SHARE = 0.4  # of the texts; the lengths share the rest
-
-
 LEAST_TEXTS = 60_000  # so that 20,000 distinct ones are measured as they are, and as many warm up or are cut
-
-
 SINGLE_TEXTS = 250  # embedded one by one
-
-
 COLD_RUNS = 5
-
-
 FIRST_BATCH = 8  # texts of the first calibration pass; each one after it has four times as many
 
 
@@ -128,16 +116,7 @@ def measure(
             by_width = [_throughput(peers, cells, threads, seconds_a_cell, bar) for threads in widths]
             latency = _latencies(peers, singles, bar)
     entries = [
-        {
-            "name": peer.name,
-            "kind": peer.kind,
-            "bytes": peer.size,
-            "max_tokens": peer.max_tokens,
-            "notes": list(peer.notes),
-            "cells": [cell for by_peer in by_width for cell in by_peer[index]],
-            "latency": latency[index],
-            "cold_start": cold[index],
-        }
+        _entry(peer, [cell for by_peer in by_width for cell in by_peer[index]], latency[index], cold[index])
         for index, peer in enumerate(peers)
     ]
     add_ratios(entries)
@@ -159,6 +138,20 @@ def measure(
         "versions": _versions(peers),
         "interpreter": interpreter,
         "peers": entries,
+    }
+
+
+def _entry(peer: Peer, cells: list[dict[str, Any]], latency: dict[str, Any], cold: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of a peer."""
+    return {
+        "name": peer.name,
+        "kind": peer.kind,
+        "bytes": peer.size,
+        "max_tokens": peer.max_tokens,
+        "notes": list(peer.notes),
+        "cells": cells,
+        "latency": latency,
+        "cold_start": cold,
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError
-from nestling.files.texts import parquet_packages
+from nestling.files.texts import read_table
 from nestling.model.static import StaticModel
 
 
@@ -28,21 +28,7 @@ def score_sts(model: StaticModel, path: Path) -> dict[str, float]:
 
     path: a Parquet file with the columns sentence1, sentence2 and score.
     """
-    arrow, parquet = parquet_packages(f"Scoring on {path}")
-    if not path.exists():
-        raise InputError(
-            f"{path} is not there.", "A Parquet file of scored sentence pairs was expected.", "See --data."
-        )
-    try:
-        pairs = parquet.read_table(path).to_pydict()
-    except arrow.ArrowException as error:
-        raise InputError(
-            f"{path} cannot be read: {error}.", "A whole Parquet file was expected.", "Get it again."
-        ) from error
-    if not {"sentence1", "sentence2", "score"} <= set(pairs):
-        raise InputError(
-            f"{path} has columns {', '.join(sorted(pairs))}.", "sentence1, sentence2, score are needed.", "Rename."
-        )
+    pairs = read_table(path, ("sentence1", "sentence2", "score"), "scored sentence pairs")
     gold = np.asarray(pairs["score"], np.float64)
     if not np.isfinite(gold).all():
         raise InputError(f"{path} has pairs without a score.", "A number for each was expected.", "Drop those pairs.")
