@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from nestling.files.parts import Document, Parts
 from nestling.model.static import StaticModel
+from nestling.text.packed import PackedTokenizer
 from nestling.text.plan import check_plan
 from nestling.text.tokenizer import TextTokenizer
 
@@ -58,7 +59,9 @@ def model_of(kind: str, **changes: Any) -> StaticModel:
     canaries = ("The quick brown fox", "naïve café, 東京")
     about = {"name": kind, "drop": drop, "licence": "Apache-2.0", "canaries": canaries, **changes}
     counts = (1e6 / (np.arange(tokenizer.size) + 1)).astype(np.uint32)
-    return StaticModel(Parts(Document("float", DIM, (DIM, 8, 4), **about), {"rows": rows}, plan, counts))
+    return StaticModel(
+        Parts(Document("float", DIM, (DIM, 8, 4), **about), {"rows": rows}, PackedTokenizer.of(plan, kind), counts)
+    )
 
 
 @pytest.fixture

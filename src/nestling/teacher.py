@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from nestling.errors import MissingExtraError, ModelFileError
 from nestling.files.hub import find_folder
 from nestling.safe import MAX_JSON_BYTES, read_bytes, read_json
-from nestling.text.tokenizer import parse_tokenizer
+from nestling.text.twin import parse_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 CROSS_ENCODER = "a cross-encoder, which scores pairs and embeds nothing"

@@ -24,6 +24,7 @@ from nestling.errors import InputError, ModelFileError
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.rows import CentroidRows
 from nestling.model.static import StaticModel
+from nestling.text.packed import PackedTokenizer
 from tests.conftest import DIM, SAMPLES, model_of, plan_of
 from tests.files.test_nest import SCHEMES, coded
 
@@ -522,7 +523,7 @@ def test_ids_with_holes_are_written_so_that_they_are_read(tmp_path: Path, texts:
     for token in plan["added_tokens"]:
         token["id"] *= 2
     rows = np.random.default_rng(3).standard_normal((1200, DIM)).astype(np.float32)
-    model = StaticModel(Parts(Document("float", DIM, (DIM,), drop=(2,)), {"rows": rows}, plan))
+    model = StaticModel(Parts(Document("float", DIM, (DIM,), drop=(2,)), {"rows": rows}, PackedTokenizer.of(plan, "x")))
     model.save(tmp_path / "st", layout="sentence-transformers")
     assert_same(model.encode(texts), their_sentence_transformer(tmp_path / "st").encode(texts))
     model.save(tmp_path / "m2v", layout="model2vec")

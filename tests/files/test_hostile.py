@@ -19,7 +19,8 @@ import nestling
 from nestling.errors import InputError, ModelFileError, NestlingError
 from nestling.files.parts import Document, Parts
 from nestling.model.static import StaticModel
-from nestling.text.tokenizer import TextTokenizer, encode_batch, parse_tokenizer
+from nestling.text.tokenizer import TextTokenizer
+from nestling.text.twin import encode_batch, parse_tokenizer
 from tests.conftest import DIM, SAMPLES, model_of, plan_of
 from tests.files.test_nest import SCHEMES, coded, put_together, taken_apart
 
@@ -504,7 +505,7 @@ def test_an_odd_tokenizer_gives_ids_that_are_in_the_table(name: str) -> None:
     assert ids.max(initial=0) < max(tokenizer.size, 1)
     if tokenizer.size < 10_000:
         rows = np.ones((tokenizer.size, DIM), np.float32)
-        model = StaticModel(Parts(Document("float", DIM, (DIM,)), {"rows": rows}, tokenizer.json))
+        model = StaticModel(Parts(Document("float", DIM, (DIM,)), {"rows": rows}, tokenizer.packed))
         check_vectors(model.encode(TEXTS))
 
 

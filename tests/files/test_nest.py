@@ -31,7 +31,8 @@ from nestling.model.load import requantize
 from nestling.model.rows import ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import block_widths, to_centroids, to_products
-from nestling.text.packed import pack_tokenizer
+from nestling.text.packed import PackedTokenizer, pack_tokenizer
+from nestling.text.plan import check_plan
 from tests.conftest import DIM, KINDS, model_of, plan_of
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -117,7 +118,8 @@ def test_what_a_plan_may_write_in_two_ways_has_one_fingerprint(tmp_path: Path, c
     if change == "no type":
         del plan["model"]["type"]
     rows = np.random.default_rng(1).standard_normal((700, DIM)).astype(np.float32)
-    model = StaticModel(Parts(Document("float", DIM, (DIM,), canaries=("the",)), {"rows": rows}, plan))
+    tokenizer = PackedTokenizer.of(check_plan(json.dumps(plan), "x"), "x")
+    model = StaticModel(Parts(Document("float", DIM, (DIM,), canaries=("the",)), {"rows": rows}, tokenizer))
     model.save(tmp_path / "x.nest")
     again = nestling.load(tmp_path / "x.nest")
     assert again.fingerprint == model.fingerprint
@@ -370,7 +372,7 @@ DAMAGED_TENSORS: dict[str, tuple[str, Change, str]] = {
     "an id too few": (
         "float32",
         lambda t: {**t, "tokenizer.order": t["tokenizer.order"][1:]},
-        "599 ids for 600 pieces",
+        "as many ids as pieces",
     ),
     "an id twice": ("float32", lambda t: change(t, "tokenizer.order", 0, 9), "two pieces with one id"),
     "an id beyond the table": (

@@ -15,6 +15,7 @@ from nestling.model.rows import Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.budget import Row, Scheme, apply_scheme, file_size, shrink_to_budget, without_counts
 from nestling.shrink.fidelity import Judge
+from nestling.text.packed import PackedTokenizer
 from tests.conftest import plan_of
 
 BUDGETS = (16_000, 32_000)
@@ -108,10 +109,17 @@ def test_ids_of_large_vocabularies_take_four_bytes(monkeypatch: pytest.MonkeyPat
         product = ProductRows(
             codes, np.ones((256, 16), np.int8), np.ones(1, np.float32), (16,), exact, np.zeros(0, np.uint16)
         )
-        plan = plan_of("wordpiece")
+        packed, counts = PackedTokenizer.of(plan_of("wordpiece"), "x"), np.ones(size, np.uint32)
         document = Document("product", 16, (16,))
-        coded = StaticModel(Parts(document, Table(product).tensors(), plan, np.ones(size, np.uint32)))
-        plain = StaticModel(Parts(replace(document, scheme="float"), {"rows": rows}, plan, np.ones(size, np.uint32)))
+        coded = StaticModel(Parts(document, Table(product).tensors(), packed, counts))
+        plain = StaticModel(
+            Parts(
+                replace(document, scheme="float"),
+                {"rows": rows},
+                packed,
+                counts,
+            )
+        )
         monkeypatch.setattr(module, "file_size", lambda model: sum(t.nbytes for t in model.table.tensors().values()))
         ((model, scheme),) = module._filled(plain, coded, Scheme("product", size, 16, (16, 16)), 500_000)
         assert scheme.exact > 1_000

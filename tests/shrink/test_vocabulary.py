@@ -10,13 +10,14 @@ from nestling.errors import InputError
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import block_widths, to_products
 from nestling.shrink.vocabulary import keep_tokens, prune_vocabulary
+from nestling.text.packed import PackedTokenizer
 from tests.conftest import model_of
 
 
 def bare(model: StaticModel) -> StaticModel:
     """The same model without added tokens, which pruning takes away."""
     plan = {**model.tokenizer.json, "added_tokens": [], "post_processor": None}
-    return StaticModel(dataclasses.replace(model.parts(), plan=plan))
+    return StaticModel(dataclasses.replace(model.parts(), tokenizer=PackedTokenizer.of(plan, "x")))
 
 
 def test_the_most_counted_stay_with_their_rows(model: StaticModel) -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-import nestling.text.tokenizer as module
+import nestling.text.twin as module
 from nestling.errors import ModelFileError
 from nestling.text.tokenizer import TextTokenizer
+from nestling.text.twin import Twin
 from tests.conftest import KINDS, SAMPLES, plan_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ids.json"
@@ -32,7 +33,7 @@ TEXTS = st.lists(
 )
 
 
-def ids_by_text(tokenizer: TextTokenizer, texts: list[str]) -> list[list[int]]:
+def ids_by_text(tokenizer: TextTokenizer | Twin, texts: list[str]) -> list[list[int]]:
     tokens = tokenizer.encode(texts)
     return [tokens.ids[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
 
@@ -43,15 +44,17 @@ def test_ids_equal_the_reference(kind: str, texts: list[str]) -> None:
     ours, reference = BOTH[kind]
     expected = [encoding.ids for encoding in reference.encode_batch(texts, add_special_tokens=False)]
     assert ids_by_text(ours, texts) == expected
+    assert ids_by_text(ours.twin, texts) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_golden_ids(kind: str, odd_texts: list[str]) -> None:
     assert ids_by_text(BOTH[kind][0], odd_texts) == json.loads(GOLDEN.read_text())[kind]
+    assert ids_by_text(BOTH[kind][0].twin, odd_texts) == json.loads(GOLDEN.read_text())[kind]
 
 
 def test_only_bert_is_remembered_word_by_word() -> None:
-    assert {kind: BOTH[kind][0]._memo is not None for kind in KINDS} == {
+    assert {kind: BOTH[kind][0].twin._memo is not None for kind in KINDS} == {
         "wordpiece": True,
         "bpe": False,
         "unigram": False,
@@ -70,7 +73,7 @@ def test_only_bert_is_remembered_word_by_word() -> None:
 def test_what_reaches_over_spaces_is_not_remembered(change) -> None:
     plan = plan_of("wordpiece")
     change(plan)
-    tokenizer = TextTokenizer(json.dumps(plan), "changed")
+    tokenizer = TextTokenizer(json.dumps(plan), "changed").twin
     assert tokenizer._memo is None
     texts = ["two words [PAD] and more", "a  b\tc"]
     reference = Tokenizer.from_str(json.dumps(plan))
@@ -79,7 +82,7 @@ def test_what_reaches_over_spaces_is_not_remembered(change) -> None:
 
 def test_memory_of_words_is_bounded_and_stays_right(monkeypatch: pytest.MonkeyPatch, sentences: list[str]) -> None:
     monkeypatch.setattr(module, "REMEMBERED_WORDS", 50)
-    tokenizer = TextTokenizer(json.dumps(plan_of("wordpiece")), "small memo")
+    tokenizer = TextTokenizer(json.dumps(plan_of("wordpiece")), "small memo").twin
     expected = [e.ids for e in BOTH["wordpiece"][1].encode_batch(sentences, add_special_tokens=False)]
     assert ids_by_text(tokenizer, sentences) == expected
     assert len(tokenizer._memo) <= 50
@@ -87,7 +90,7 @@ def test_memory_of_words_is_bounded_and_stays_right(monkeypatch: pytest.MonkeyPa
 
 
 def test_long_words_are_not_remembered() -> None:
-    tokenizer = TextTokenizer(json.dumps(plan_of("wordpiece")), "long")
+    tokenizer = TextTokenizer(json.dumps(plan_of("wordpiece")), "long").twin
     tokenizer.encode(["x" * 65, "y" * 64])
     assert set(tokenizer._memo) == {"y" * 64}
 

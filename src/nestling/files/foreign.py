@@ -28,6 +28,7 @@ from nestling.safe import (
     write_tensors,
     write_text,
 )
+from nestling.text.packed import PackedTokenizer
 from nestling.text.plan import check_plan, dump_plan
 
 Array = npt.NDArray[Any]
@@ -67,7 +68,7 @@ def read_folder(folder: Path) -> Parts:
         raise ModelFileError(
             f"{folder}: {error}.", "A model2vec or StaticEmbedding folder was expected.", DAMAGED
         ) from error
-    return Parts(document, table, plan)
+    return Parts(document, table, PackedTokenizer.of(plan, document.name))
 
 
 def _kept(config: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def write_model2vec(folder: Path, parts: Parts, rows: Array, extra: dict[str, Ar
         "embedding_dtype": "float32",
         **_keep(document),
     }
-    if "mapping" not in extra and len(rows) != _count_pieces(parts.plan):
+    if "mapping" not in extra and len(rows) != _count_pieces(parts.tokenizer.plan):
         extra = {"mapping": np.arange(len(rows), dtype=np.int32)}  # without one, ids must have no holes
     if "mapping" in extra:
         config["vocabulary_quantization"] = len(rows)
@@ -258,4 +259,4 @@ def _write_folder(
 def _cut_at_limit(parts: Parts) -> dict[str, Any]:
     """The plan with the model's limit as its truncation, which is where sentence-transformers looks for it."""
     cut = {"direction": "Right", "max_length": parts.document.max_tokens, "strategy": "LongestFirst", "stride": 0}
-    return {**parts.plan, "truncation": cut if parts.document.max_tokens else None}
+    return {**parts.tokenizer.plan, "truncation": cut if parts.document.max_tokens else None}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nestling.errors import ModelFileError
 from nestling.files.parts import Document, Parts, document_from_json, document_to_json
 from nestling.safe import DAMAGED, parse_json, read_header, read_tensors, write_tensors
-from nestling.text.packed import pack_tokenizer, unpack_tokenizer
+from nestling.text.packed import PackedTokenizer
 
 FORMAT = "nest"
 VERSION = 1
@@ -26,10 +26,9 @@ Array = npt.NDArray[Any]
 
 def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32], fingerprint: str) -> None:
     """Write parts as one file, atomically. canaries: (texts, dim) float32, the vectors of the canary texts."""
-    packed = pack_tokenizer(parts.plan, parts.document.name)
     tensors = {
         **parts.tensors,
-        **{TOKENIZER + name: tensor for name, tensor in packed.items()},
+        **{TOKENIZER + name: tensor for name, tensor in parts.tokenizer.tensors.items()},
         "canaries": canaries,
     }
     if parts.counts is not None:
@@ -85,11 +84,10 @@ def read_nest(path: Path) -> tuple[Parts, Array, str]:
     tensors = read_tensors(path)
     packed = {name.removeprefix(TOKENIZER): tensors.pop(name) for name in list(tensors) if name.startswith(TOKENIZER)}
     canaries, counts = tensors.pop("canaries", None), tensors.pop("counts", None)
-    plan = unpack_tokenizer(packed, document.name)
     if canaries is None or canaries.shape != (len(document.canaries), document.dim) or canaries.dtype != np.float32:
         raise _wrong(path, ValueError("canaries do not fit the document"))
     if not np.isfinite(canaries).all():
         raise _wrong(path, ValueError("canaries with values that are not finite"))
     if counts is not None and (counts.ndim != 1 or counts.dtype != np.uint32):
         raise _wrong(path, ValueError("counts is no (n,) uint32"))
-    return Parts(document, tensors, plan, counts), canaries, fingerprint
+    return Parts(document, tensors, PackedTokenizer(document.name, packed), counts), canaries, fingerprint

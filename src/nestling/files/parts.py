@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nestling.text.packed import PackedTokenizer
+
 Array = npt.NDArray[Any]
 MAX_DIM = 65_536
 
@@ -48,11 +50,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Parts:
-    """document, the tensors of the table (model/rows.py names them), and the parsed tokenizer.json."""
+    """document, the tensors of the table (model/rows.py names them), and the tokenizer."""
 
     document: Document
     tensors: dict[str, Array]
-    plan: dict[str, Any]
+    tokenizer: PackedTokenizer
     counts: npt.NDArray[np.uint32] | None = None
 
 

@@ -126,7 +126,7 @@ def distil(
     rows *= frequency_weights(counts, how.a)[:, None]
     drop = () if tokenizer.unknown is None else (tokenizer.unknown,)
     document = Document("float", teacher.dim, (teacher.dim,), name=teacher.name, drop=drop)
-    model = StaticModel(Parts(document, {"rows": rows}, plan, counts))
+    model = StaticModel(Parts(document, {"rows": rows}, tokenizer.packed, counts))
     sentences = corpus.texts(how.held_out, how.held_out + how.sentences) if corpus else ()
     moment = sentence_moment(model, sentences, progress) if corpus else token_moment(rows, counts)
     axes = main_axes(moment, how.dim, skip=how.skip, whiten=how.whiten)

@@ -6,7 +6,6 @@ from nestling.files.nest import read_document
 from nestling.files.parts import document_to_json
 from nestling.model.load import shipped
 from nestling.model.static import StaticModel
-from nestling.text.packed import pack_tokenizer
 
 LEAST_COSINE = 0.9999
 
@@ -21,10 +20,10 @@ def describe(model: StaticModel, *, size: int | None = None, verify: bool = Fals
     if size is not None:
         facts["size"] = size
     facts["tokens"] = model.table.size
-    facts["tokenizer"] = model.tokenizer.json["model"]["type"]
+    facts["tokenizer"] = model.tokenizer.packed.frame["model"]["type"]
     facts["bytes"] = {name: int(tensor.nbytes) for name, tensor in sorted(model.table.tensors().items())}
-    packed = pack_tokenizer(model.tokenizer.json, model.name)
-    facts["bytes"]["tokenizer"] = sum(tensor.nbytes for tensor in packed.values())
+    facts["bytes"]["tokenizer"] = sum(tensor.nbytes for tensor in model.tokenizer.packed.tensors.values())
+    facts["backend"] = model.backend
     facts["fingerprint"] = model.fingerprint
     if verify:
         checks = model.verify()
@@ -62,6 +61,7 @@ def describe_as_text(facts: dict[str, Any]) -> str:
         *(f"{name:12} {size:,} bytes" for name, size in facts["bytes"].items()),
         *(f"score        {task}: " + _by_dim(by_dim) for task, by_dim in facts["scores"].items()),
         f"fingerprint  {facts['fingerprint']}",
+        f"backend      {facts['backend']}",
     ]
     for check in facts.get("verified", ()):
         lines.append(f"canary       cosine {check['cosine']:.6f}, largest difference {check['largest_difference']:.1e}")

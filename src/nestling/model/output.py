@@ -42,17 +42,36 @@ def output_array(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]
     return out
 
 
-def finish(means: Floats, normalize: bool, dtype: str) -> Array:
-    """Mean rows -> vectors: (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8.
+def finish(sums: Floats, counts: Array, normalize: bool, dtype: str) -> Array:
+    """Sums of rows -> vectors: (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8.
 
-    Rows of zeros stay zeros.
+    counts: (n,) rows of each sum, of which normalize=False takes the mean. Zeros stay zeros. The core does the same
+    steps in the same order (core/output.hpp).
     """
     if dtype == "binary":
-        return np.packbits(means > 0, axis=1)
+        return np.packbits(sums > 0, axis=1)
     if dtype == "int8":
-        largest = np.abs(means).max(axis=1, initial=0)
-        return np.rint(means * (127 / np.where(largest > 0, largest, 1))[:, None]).astype(np.int8)
-    return (unit_rows(means) if normalize else means).astype(dtype, copy=False)
+        largest = np.abs(sums).max(axis=1, initial=0)
+        return np.rint(sums * (np.float32(127) / np.where(largest > 0, largest, 1))[:, None]).astype(np.int8)
+    if normalize:
+        return (sums * _inverse_lengths(sums)[:, None]).astype(dtype, copy=False)
+    return (sums / np.maximum(counts, 1).astype(np.float32)[:, None]).astype(dtype, copy=False)
+
+
+def _inverse_lengths(sums: Floats) -> Floats:
+    """One over the length of each row, 0 for zeros: (n, d) -> (n,) float32, by sixteen partial sums of squares."""
+    parts = np.zeros((len(sums), 16), np.float32)
+    with np.errstate(over="ignore", divide="ignore"):
+        for start in range(0, sums.shape[1], 16):
+            block = sums[:, start : start + 16]
+            parts[:, : block.shape[1]] += block * block
+        for half in (8, 4, 2, 1):
+            parts[:, :half] += parts[:, half : 2 * half]
+        inverse = (np.float32(1) / np.sqrt(parts[:, 0])).astype(np.float32)
+    for row in np.flatnonzero(~((parts[:, 0] > 1e-20) & (parts[:, 0] < 1e30))):  # squares that float32 cannot hold
+        total = np.cumsum(sums[row].astype(np.float64) ** 2)[-1]
+        inverse[row] = 1 / np.sqrt(total) if total > 0 else 0
+    return inverse
 
 
 def unit_rows(rows: Floats) -> Floats:

@@ -1,7 +1,8 @@
-"""Adding up rows text by text, and working through many texts in units.
+"""Adding up rows text by text in numpy, as the core does it: the plain twin, to the bit.
 
-The rows of a text are added in the order of its tokens, in blocks of 512 counted from its start. What is added to what
-depends on the text alone, so it gives the same bits alone, in any batch, and with any number of threads.
+The rows of a text are added one by one, in the order of its tokens, in blocks of 512 tokens counted from its start, and
+then the blocks. What is added to what depends on the text alone, so it gives the same bits alone, in any batch, and
+with any number of threads. A dropped token is a row of zeros.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from nestling.errors import whole_number
+from nestling.model.layout import RowLayout
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[Any]
@@ -24,22 +25,49 @@ UNIT_TEXTS = 1024
 UNIT_CHARACTERS = 1_000_000
 
 
-def sum_segments(gather: Gather, ids: Ints, offsets: npt.NDArray[np.int64], dim: int) -> Floats:
-    """Sum of the rows of each segment, in order, in blocks counted from its start: (n, dim) float32."""
+def sum_rows(
+    layout: RowLayout, kept: npt.NDArray[np.bool_], ids: Ints, offsets: npt.NDArray[np.int64], dim: int
+) -> Floats:
+    """The sum of the first `dim` columns of the rows of each text: (n, dim) float32.
+
+    kept: (tokens,) bool, those that are not dropped. ids, offsets: as in Tokens.
+    """
     lengths = np.diff(offsets)
-    if lengths.max(initial=0) <= BLOCK:
-        return _sum_short(gather, ids, offsets[:-1], lengths, dim)
-    blocks = -(-lengths // BLOCK)
+    blocks = np.maximum(-(-lengths // BLOCK), 1)
     first = np.cumsum(blocks) - blocks
     within = np.arange(blocks.sum()) - np.repeat(first, blocks)
     starts = np.repeat(offsets[:-1], blocks) + within * BLOCK
-    ends = np.minimum(starts + BLOCK, np.repeat(offsets[1:], blocks))
-    partial = _sum_short(gather, ids, starts, ends - starts, dim)
-    upto = np.concatenate([first, [blocks.sum()]])
-    return sum_segments(lambda places: partial[places], np.arange(len(partial)), upto, dim)
+    sizes = np.minimum(starts + BLOCK, np.repeat(offsets[1:], blocks)) - starts
+    sums = _sum_blocks(layout, kept, ids, starts, sizes, dim)
+    if len(sums) == len(lengths):
+        return sums
+    return _add_in_order(lambda places: sums[places], np.arange(len(sums)), first, blocks, dim)
 
 
-def _sum_short(gather: Gather, ids: Ints, starts: Ints, lengths: Ints, dim: int) -> Floats:
+def _sum_blocks(
+    layout: RowLayout, kept: npt.NDArray[np.bool_], ids: Ints, starts: Ints, sizes: Ints, dim: int
+) -> Floats:
+    def summed(factors: Floats) -> Floats:
+        def gather(tokens: Ints) -> Floats:
+            return _gather(layout, tokens, dim) * factors[tokens][:, None]
+
+        return _add_in_order(gather, ids, starts, sizes, dim)
+
+    if layout.coded is None or layout.scales is None:
+        if layout.factors.ndim:
+            return summed(np.where(kept, layout.factors, np.float32(0)))
+        return summed(kept.astype(np.float32)) * layout.factors
+    coded = summed(np.where(kept & layout.coded, layout.factors, np.float32(0)))
+    return coded * layout.scales[:dim] + summed(np.where(kept & ~layout.coded, layout.factors, np.float32(0)))
+
+
+def _gather(layout: RowLayout, tokens: Ints, dim: int) -> Floats:
+    places = tokens if layout.places is None else layout.places[tokens]
+    rows: Floats = layout.rows[places, :dim].astype(np.float32, copy=False)
+    return rows
+
+
+def _add_in_order(gather: Gather, ids: Ints, starts: Ints, lengths: Ints, dim: int) -> Floats:
     """Add the first rows of all segments, then the second rows, and so on; longest segments first, so that those
     still going are a prefix."""
     order = np.argsort(-lengths, kind="stable")
@@ -66,6 +94,8 @@ def units_of(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def over_units(work: Work, spans: Sequence[tuple[int, int]], threads: int | None, progress: bool) -> list[int]:
     """The results of `work` on each span, in order; by `threads` workers, default 1. progress: a bar on stderr."""
+    from tqdm import tqdm
+
     workers = min(1 if threads is None else whole_number("threads", threads, 1), len(spans))
     with tqdm(total=len(spans), desc="embed", unit="unit", disable=not progress, delay=1) as bar:
         if workers <= 1:

@@ -178,20 +178,33 @@ class ProductRows:
     size = property(lambda self: self.codes.shape[0] + self.exact_ids.shape[0])
     dim = property(lambda self: self.words.shape[1])
 
+    def unfolded(self) -> npt.NDArray[np.int8]:
+        """All rows without their scales, (n, dim) int8: of the words where `coded`, else the exact ones."""
+        decoded = np.empty((len(self.codes), self.dim), np.int8)
+        start = 0
+        for block, width in enumerate(self.widths):
+            decoded[:, start : start + width] = self.words[:, start : start + width][self.codes[:, block]]
+            start += width
+        if not len(self.exact_ids):
+            return decoded
+        rows = np.empty((self.size, self.dim), np.int8)
+        rows[self.coded] = decoded
+        rows[self.exact_ids] = self.exact.values
+        return rows
+
+    @cached_property
+    def coded(self) -> npt.NDArray[np.bool_]:
+        """(n,): which tokens have codes; the others have exact rows."""
+        coded = np.ones(self.size, np.bool_)
+        coded[self.exact_ids] = False
+        return coded
+
     @cached_property
     def _unfolded(self) -> Floats:
         """All rows at once, (n, dim) float32: decoding a code takes one look-up a block, so it is done once a load."""
-        rows = np.empty((self.size, self.dim), np.float32)
-        coded = np.ones(self.size, np.bool_)
-        coded[self.exact_ids] = False
-        words = self.words * np.repeat(self.scales.astype(np.float32), self.widths)[None, :]
-        start = 0
-        decoded = np.empty((len(self.codes), self.dim), np.float32)
-        for block, width in enumerate(self.widths):
-            decoded[:, start : start + width] = words[self.codes[:, block], start : start + width]
-            start += width
-        rows[coded] = decoded
-        rows[self.exact_ids] = self.exact.gather(np.arange(self.exact.size))
+        rows = self.unfolded().astype(np.float32)
+        rows[self.coded] *= np.repeat(self.scales.astype(np.float32), self.widths)
+        rows[self.exact_ids] *= self.exact.scales.astype(np.float32)[:, None]
         return rows
 
     def gather(self, ids: Ids) -> Floats:

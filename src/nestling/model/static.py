@@ -1,7 +1,8 @@
 """The static model: a text's vector is the mean of its tokens' rows, at unit length.
 
-This is the plain twin, in numpy. The rows of a text are added one by one, in the order of its tokens, in blocks of
-512; so a text gives the same bits alone, in any batch, and with any number of threads.
+The C++ core does it where it is installed and knows the tokenizer exactly; `backend` says so. Else it is done here, in
+numpy, with the same bits (pool.py, output.py). A text gives the same vector alone, in any batch, with any number of
+threads.
 """
 
 import hashlib
@@ -19,18 +20,22 @@ from nestling.errors import InputError, ModelFileError, one_of, whole_number
 from nestling.files.foreign import write_model2vec, write_sentence_transformers
 from nestling.files.nest import write_nest
 from nestling.files.parts import Document, Parts, Source
+from nestling.model.layout import RowLayout, lay_out
+from nestling.model.native import DTYPES, CoreModel, native_model, usable_cores, with_bar
 from nestling.model.output import cosine_matrix, finish, output_array, output_width
-from nestling.model.pool import over_units, sum_segments, units_of
+from nestling.model.pool import over_units, sum_rows, units_of
 from nestling.model.rows import CentroidRows, Table
 from nestling.safe import DAMAGED, check_target
 from nestling.text.check import Errors, check_texts, with_titles
 from nestling.text.plan import dump_plan
-from nestling.text.tokenizer import TextTokenizer, Tokens
+from nestling.text.tokenizer import TextTokenizer
+from nestling.text.tokens import Tokens
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Overflow = Literal["cut", "error", "split"]
 Dtype = Literal["float32", "float16", "int8", "binary"]
+MOST_TOKENS = 2**62  # of a text, which the core counts in 64 bits
 Layout = Literal["nest", "model2vec", "sentence-transformers"]
 
 
@@ -69,7 +74,7 @@ class StaticModel:
         self.document: Document = parts.document
         self.counts = parts.counts
         name = parts.document.name
-        self.tokenizer = TextTokenizer(dump_plan(parts.plan), name)
+        self.tokenizer = TextTokenizer(parts.tokenizer, name)
         try:
             self.table = Table.from_tensors(parts.tensors, parts.document.scheme, parts.document.dim)
             if self.table.size < self.tokenizer.size:
@@ -88,6 +93,9 @@ class StaticModel:
         self._dropped = np.zeros(self.table.size, np.bool_)
         self._dropped[list(self.document.drop)] = True
         self._stored = (stored_canaries, stored_fingerprint)
+        self._core: CoreModel = None
+        if self.tokenizer.core is not None:
+            self._core = native_model(self.tokenizer.core, self._layout, self.table.size, parts.document.drop)
 
     def __repr__(self) -> str:
         document = self.document
@@ -128,6 +136,15 @@ class StaticModel:
     def lineage(self) -> tuple[Source, ...]:
         """The teacher and data sets that the model was made from, with their licences."""
         return self.document.lineage
+
+    @property
+    def backend(self) -> str:
+        """What runs: "core", with the instruction set of its kernels; or "python", with the reason."""
+        return f"python ({self.tokenizer.why_not})" if self._core is None else f"core ({self._core.isa})"
+
+    @cached_property
+    def _layout(self) -> RowLayout:
+        return lay_out(self.table)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -170,9 +187,9 @@ class StaticModel:
         without a known token is a row of zeros); False gives the mean of the token rows. dtype: "float32" and
         "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
         above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
-        threads: workers over the texts, default 1 (tokenizing holds Python's lock or is threaded already, so more gain
-        little). out: an array of the right shape and dtype to fill. progress: a bar on stderr. errors: "strict" or
-        "replace", for lone surrogates.
+        threads: workers over the texts, default all cores that the process may use, but one for a few short texts and
+        without the core. out: an array of the right shape and dtype to fill. progress: a bar on stderr. errors:
+        "strict" or "replace", for lone surrogates.
 
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
@@ -207,23 +224,76 @@ class StaticModel:
         errors: Errors = "strict",
     ) -> tuple[Array, int]:
         """What `encode` gives, and how many texts were cut, without a warning."""
-        listed, single = check_texts(texts, errors)
-        dim = self.check_dim(dim)
-        prompt = self._prompt(task)
-        if prompt:
-            listed = [prompt + text for text in listed]
+        dim = self.dim if dim is None else self.check_dim(dim)
         one_of("overflow", overflow, ("cut", "error", "split"))
-        shape = (len(listed), output_width(dim, dtype, normalize))
-        kind = np.dtype(np.uint8 if dtype == "binary" else dtype)
-        vectors = output_array(out, shape[1:] if single else shape, kind).reshape(shape)
+        one_of("errors", errors, ("strict", "replace"))
+        width = output_width(dim, dtype, normalize)
+        threads = None if threads is None else whole_number("threads", threads, 1)
+        prompt = self._prompt(task)
+        single = isinstance(texts, str)
+        listed: list[str] | str
+        if self._core is not None and not prompt and (isinstance(texts, str) or type(texts) is list):
+            listed = texts  # the core looks at what is in it
+        else:
+            listed = [prompt + text for text in check_texts(texts, errors)[0]]
+        count = 1 if isinstance(listed, str) else len(listed)
+        shape = (width,) if single else (count, width)
+        vectors = output_array(out, shape, np.dtype(np.uint8 if dtype == "binary" else dtype))
+        work = self._by_twin if self._core is None else self._by_core
+        cut = work(listed, vectors.reshape(count, width), dim, overflow, normalize, dtype, threads, progress, errors)
+        return vectors, cut
+
+    def _by_core(
+        self,
+        texts: list[str] | str,
+        vectors: Array,
+        dim: int,
+        overflow: Overflow,
+        normalize: bool,
+        dtype: Dtype,
+        threads: int | None,
+        progress: bool,
+        errors: Errors,
+    ) -> int:
+        """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
+        limit = -1 if self.max_tokens is None or overflow == "split" else min(self.max_tokens, MOST_TOKENS)
+        options = dim, limit, overflow == "error", normalize, DTYPES[dtype], threads or usable_cores()
+        if progress and not isinstance(texts, str):
+            return sum(
+                self._by_core(
+                    texts[start:stop], vectors[start:stop], dim, overflow, normalize, dtype, threads, False, errors
+                )
+                for start, stop in with_bar(len(texts))
+            )
+        cut: int = self._core.encode(texts, vectors, *options)
+        if cut >= 0:
+            return cut
+        checked = check_texts(texts, errors)[0]  # raises, unless half characters are to be replaced, or a text is long
+        if errors == "replace" and checked != texts:
+            return self._by_core(checked, vectors, dim, overflow, normalize, dtype, threads, False, "strict")
+        raise self._too_long(-1 - cut, int(self.tokenizer.encode([checked[-1 - cut]]).lengths[0]))
+
+    def _by_twin(
+        self,
+        texts: Sequence[str],
+        vectors: Array,
+        dim: int,
+        overflow: Overflow,
+        normalize: bool,
+        dtype: Dtype,
+        threads: int | None,
+        progress: bool,
+        errors: Errors,
+    ) -> int:
+        """The same in numpy."""
 
         def work(span: tuple[int, int]) -> int:
-            tokens, cut = self._tokenize(listed[span[0] : span[1]], overflow, span[0])
-            vectors[span[0] : span[1]] = finish(self._pool(tokens)[:, :dim], normalize, dtype)
+            tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], overflow, span[0])
+            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, dim)
+            vectors[span[0] : span[1]] = finish(sums, kept, normalize, dtype)
             return cut
 
-        cut = sum(over_units(work, units_of(listed), threads, progress))
-        return vectors[0] if single else vectors, cut
+        return sum(over_units(work, units_of(texts), threads, progress))
 
     def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
         """`encode` with the model's prompt for queries, if it has one."""
@@ -281,7 +351,7 @@ class StaticModel:
 
     def parts(self) -> Parts:
         """What the model consists of, ready to be written or changed."""
-        return Parts(self.document, self.table.tensors(), self.tokenizer.json, self.counts)
+        return Parts(self.document, self.table.tensors(), self.tokenizer.packed, self.counts)
 
     def with_table(self, table: Table, **changes: Any) -> "StaticModel":
         """The same model with another table, and changes to its document."""
@@ -322,30 +392,28 @@ class StaticModel:
             )
         return self.document.prompts[task] if task else ""
 
-    def _tokenize(self, texts: Sequence[str], overflow: Overflow, first: int) -> tuple[Tokens, int]:
-        """Tokens of the texts within the limit, dropped ones left out, and how many texts were cut."""
+    def _tokenize(
+        self, texts: Sequence[str], overflow: Overflow, first: int
+    ) -> tuple[Tokens, npt.NDArray[np.int64], int]:
+        """Tokens of the texts within the limit, how many of each are not dropped, and how many texts were cut."""
         tokens = self.tokenizer.encode(texts)
-        kept, cut = np.ones(len(tokens.ids), np.bool_), 0
-        limit = len(tokens.ids) if self.max_tokens is None else self.max_tokens
-        long = np.flatnonzero(tokens.lengths > limit)
+        limit = self.max_tokens
+        long = np.flatnonzero(tokens.lengths > (limit or np.inf)) if overflow != "split" else np.zeros(0, np.int64)
         if len(long) and overflow == "error":
-            raise InputError(
-                f"texts[{first + long[0]}] has {tokens.lengths[long[0]]} tokens.",
-                f"{self.name} takes at most {limit}.",
-                'Shorten it, or pass overflow="split" or "cut".',
-            )
-        if len(long) and overflow == "cut":
+            raise self._too_long(first + int(long[0]), int(tokens.lengths[long[0]]))
+        if len(long) and limit is not None:
             place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
-            kept, cut = place < limit, len(long)
-        kept &= ~self._dropped[tokens.ids]
-        upto = np.concatenate([[0], np.cumsum(kept)])
-        return Tokens(tokens.ids[kept], upto[tokens.offsets]), cut
+            upto = np.concatenate([[0], np.cumsum(np.minimum(tokens.lengths, limit))])
+            tokens = Tokens(tokens.ids[place < limit], upto)
+        counted = np.concatenate([[0], np.cumsum(~self._dropped[tokens.ids])])
+        return tokens, np.diff(counted[tokens.offsets]), len(long)
 
-    def _pool(self, tokens: Tokens) -> Floats:
-        """Mean row of each text, zeros where there is no token: (n, dim) float32."""
-        sums = sum_segments(self.table.gather, tokens.ids, tokens.offsets, self.dim)
-        means: Floats = sums / np.maximum(tokens.lengths, 1).astype(np.float32)[:, None]
-        return means
+    def _too_long(self, index: int, tokens: int) -> InputError:
+        return InputError(
+            f"texts[{index}] has {tokens} tokens.",
+            f"{self.name} takes at most {self.max_tokens}.",
+            'Shorten it, or pass overflow="split" or "cut".',
+        )
 
     def _folded(self) -> Floats:
         """One float32 row a token id, weights folded in and dropped tokens zero."""

@@ -22,8 +22,9 @@ from nestling.model.output import unit_rows
 from nestling.model.static import StaticModel
 from nestling.safe import read_json
 from nestling.teacher import load_teacher
+from nestling.text.packed import PackedTokenizer
 from nestling.text.plan import check_plan
-from nestling.text.tokenizer import parse_tokenizer
+from nestling.text.twin import parse_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Role = Literal["query", "document", "text"]
@@ -195,4 +196,7 @@ def _wordllama() -> Static:
     rows: npt.NDArray[Any] = load_file(weights)["embedding.weight"].astype(np.float32)
     plan = check_plan(tokenizer.read_text(encoding="utf-8"), "wordllama")
     about = Document("float", 256, (256, 128, 64), name="WordLlama-256", licence="MIT")
-    return Static(StaticModel(Parts(about, {"rows": rows}, plan)), _size_of(weights) + _size_of(tokenizer))
+    return Static(
+        StaticModel(Parts(about, {"rows": rows}, PackedTokenizer.of(plan, about.name))),
+        _size_of(weights) + _size_of(tokenizer),
+    )

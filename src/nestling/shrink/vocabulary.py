@@ -7,6 +7,7 @@ import numpy as np
 from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.model.static import StaticModel
+from nestling.text.packed import PackedTokenizer
 from nestling.text.prune import keep_pieces
 
 
@@ -27,7 +28,7 @@ def keep_tokens(model: StaticModel, ids: np.ndarray) -> StaticModel:
     parts = Parts(
         replace(model.document, drop=drop, scores={}),
         model.table.keep(old).tensors(),
-        plan,
+        PackedTokenizer.of(plan, model.name),
         None if model.counts is None else model.counts[old],
     )
     return StaticModel(parts)

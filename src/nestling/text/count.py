@@ -5,7 +5,6 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from nestling.text.tokenizer import TextTokenizer
 
@@ -23,6 +22,8 @@ def count_tokens(
     tokenizer: TextTokenizer, texts: Iterable[str], size: int, progress: bool = False
 ) -> npt.NDArray[np.uint32]:
     """How often each token occurs in the texts: (size,) uint32; size is at least the tokenizer's."""
+    from tqdm import tqdm
+
     counts = np.zeros(size, np.int64)
     with tqdm(desc="count tokens", unit="text", disable=not progress, delay=1) as bar:
         for batch in batches(texts):

@@ -5,18 +5,89 @@ rest) and compressed; what else tokenizer.json says goes along as compressed JSO
 """
 
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import ModelFileError
 from nestling.safe import MAX_JSON_BYTES, parse_json
-from nestling.text.plan import MAX_VOCABULARY, dump_plan, merge_pairs
+from nestling.text.plan import MAX_VOCABULARY, check_depth, check_plan, dump_plan, merge_pairs
 
 Array = npt.NDArray[Any]
 NAMES = frozenset({"vocabulary", "plan", "order", "scores", "merges"})
 MOST_UNPACKED = MAX_JSON_BYTES  # what it is unpacked to was a tokenizer.json once
+
+
+class PackedTokenizer:
+    """A tokenizer, from a .nest file or from a tokenizer.json; what is not asked for is not unpacked. name: for errors.
+
+    frame: tokenizer.json without its vocabulary, scores and merges, not checked further than being JSON objects.
+    vocabulary: the pieces, front-coded. order: (n,) uint32, the id of each, or None for 0, 1, 2, ...
+    """
+
+    def __init__(self, name: str, tensors: dict[str, Array] | None = None, plan: dict[str, Any] | None = None) -> None:
+        self.name = name
+        self._tensors, self._plan = tensors, plan
+
+    @classmethod
+    def of(cls, plan: dict[str, Any], name: str) -> Self:
+        """From a checked plan."""
+        return cls(name, plan=plan)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """The whole tokenizer.json, checked."""
+        if self._plan is not None:
+            return self._plan
+        return check_plan(dump_plan(unpack_tokenizer(self.tensors, self.name)), self.name)
+
+    @cached_property
+    def tensors(self) -> dict[str, Array]:
+        """As a .nest file holds them."""
+        return pack_tokenizer(self.plan, self.name) if self._tensors is None else self._tensors
+
+    @cached_property
+    def frame(self) -> dict[str, Any]:
+        if self._plan is not None:
+            bare = {key: value for key, value in self._plan["model"].items() if key not in ("vocab", "merges")}
+            return {**self._plan, "model": bare}
+        with _unpacking(self.name):
+            _check_names(self.tensors)
+            frame = parse_json(_expand(self.tensors["plan"]), f"The packed tokenizer of {self.name}")
+            if not isinstance(frame["model"]["type"], str):
+                raise ValueError("a model without a type")
+            check_depth(frame, self.name)
+            return dict(frame)
+
+    @cached_property
+    def vocabulary(self) -> bytes:
+        if self._plan is not None:
+            pieces = [piece.encode("utf-8", "surrogatepass") for piece, _ in self._pieces]
+            return _runs(pieces, [0] * len(pieces))
+        with _unpacking(self.name):
+            return _expand(self.tensors["vocabulary"])
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.uint32] | None:
+        if self._plan is not None:
+            return np.array([index for _, index in self._pieces], np.uint32)
+        with _unpacking(self.name):
+            order = self.tensors.get("order")
+            if order is not None and (order.ndim != 1 or order.dtype.kind != "u"):
+                raise ValueError("a token id that is no whole number")
+            return None if order is None else order.astype(np.uint32)
+
+    @cached_property
+    def _pieces(self) -> list[tuple[str, int]]:
+        """Pieces and their ids, in no order: sorting them would save bytes that are not kept."""
+        model = self.plan["model"]
+        if model["type"] == "Unigram":
+            return [(piece, index) for index, (piece, _) in enumerate(model["vocab"])]
+        return list(model["vocab"].items())
 
 
 def pack_tokenizer(plan: dict[str, Any], name: str) -> dict[str, Array]:
@@ -50,8 +121,15 @@ def pack_tokenizer(plan: dict[str, Any], name: str) -> dict[str, Array]:
 
 def unpack_tokenizer(tensors: dict[str, Array], name: str) -> dict[str, Any]:
     """Undo `pack_tokenizer`. Raises ModelFileError where the tensors do not make a tokenizer."""
-    try:
+    with _unpacking(name):
         return _unpack(tensors, name)
+
+
+@contextmanager
+def _unpacking(name: str) -> Iterator[None]:
+    """Turns what damaged tensors cause into a ModelFileError."""
+    try:
+        yield
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, zlib.error, RecursionError) as error:
         raise ModelFileError(
             f"The packed tokenizer of {name} cannot be unpacked: {type(error).__name__}: {error}.",
@@ -60,15 +138,19 @@ def unpack_tokenizer(tensors: dict[str, Array], name: str) -> dict[str, Any]:
         ) from error
 
 
-def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
+def _check_names(tensors: dict[str, Array]) -> None:
     if set(tensors) - NAMES:
         raise ValueError(f"unknown tensors {', '.join(sorted(set(tensors) - NAMES))}")
+
+
+def _unpack(tensors: dict[str, Array], name: str) -> dict[str, Any]:
+    _check_names(tensors)
     plan = parse_json(_expand(tensors["plan"]), f"The packed tokenizer of {name}")
     model = plan["model"]
     pieces = [piece.decode("utf-8") for piece in _front_decode(_expand(tensors["vocabulary"]))]
     order = tensors["order"].tolist() if "order" in tensors else list(range(len(pieces)))
     if len(order) != len(pieces):
-        raise ValueError(f"{len(order)} ids for {len(pieces)} pieces")
+        raise ValueError("not as many ids as pieces")
     by_id = sorted(zip(order, pieces, strict=True))
     if model["type"] == "Unigram":
         model["vocab"] = [[piece, score] for (_, piece), score in zip(by_id, tensors["scores"].tolist(), strict=True)]
@@ -88,6 +170,10 @@ def _front_code(pieces: list[bytes]) -> bytes:
     for piece in pieces:
         shared.append(_shared(before, piece))
         before = piece
+    return _runs(pieces, shared)
+
+
+def _runs(pieces: list[bytes], shared: list[int]) -> bytes:
     rests = [piece[count:] for piece, count in zip(pieces, shared, strict=True)]
     return _leb128([len(pieces), *shared, *map(len, rests)]) + b"".join(rests)
 

@@ -5,12 +5,14 @@ checked here first.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from nestling.errors import ModelFileError
 from nestling.safe import parse_json
 
 MAX_VOCABULARY = 4_000_000
+DEEPEST = 64  # nesting of a plan; those in use have under ten
 KINDS = ("WordPiece", "BPE", "Unigram", "WordLevel")
 
 
@@ -22,6 +24,7 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
     plan = parse_json(text.encode("utf-8", "surrogatepass"), f"The tokenizer of {name}")
     if not isinstance(plan, dict) or not isinstance(plan.get("model"), dict):
         raise _bad(name, "no object `model`")
+    check_depth(plan, name)
     model = plan["model"]
     model.setdefault("type", _guess_kind(model))
     if model["type"] not in KINDS:
@@ -33,6 +36,23 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
         if model.get("dropout"):
             raise _bad(name, f"dropout {model['dropout']!r}, which makes ids random")
     return plan
+
+
+def check_depth(plan: Any, name: str) -> None:
+    """Raise ModelFileError for a plan of endless nesting, which would exhaust the stack of what reads it next."""
+    level = [plan]
+    for _ in range(DEEPEST):
+        level = [inner for value in level if isinstance(value, (dict, list)) for inner in _inside(value)]
+        if not level:
+            return
+    raise _bad(name, f"objects or lists nested over {DEEPEST} deep")
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    """What a value holds, as far as it can go on."""
+    return (
+        inner for inner in (value.values() if isinstance(value, dict) else value) if isinstance(inner, (dict, list))
+    )
 
 
 def _bad(name: str, what: str) -> ModelFileError:

@@ -1,0 +1,38 @@
+// What every part of the core shares: views of bytes, tokens that a tokenizer adds to its vocabulary.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define NEST_LIKELY(x) __builtin_expect(!!(x), 1)
+#define NEST_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define NEST_INLINE inline __attribute__((always_inline))
+#define NEST_NOINLINE __attribute__((noinline))
+#define NEST_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define NEST_LIKELY(x) (x)
+#define NEST_UNLIKELY(x) (x)
+#define NEST_INLINE inline
+#define NEST_NOINLINE
+#define NEST_PREFETCH(p) ((void)(p))
+#endif
+
+namespace nestling {
+
+struct Bytes {
+  const uint8_t* data = nullptr;
+  size_t size = 0;
+};
+
+// A token that is matched in the raw text, before it is normalised. lstrip, rstrip: takes the white space beside it.
+struct AddedToken {
+  std::string content;
+  uint32_t id = 0;
+  bool lstrip = false;
+  bool rstrip = false;
+};
+
+}  // namespace nestling

@@ -1,0 +1,363 @@
+// The core in Python: reads str objects where they lie, works without the interpreter's lock, writes into arrays.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "static.hpp"
+
+namespace nb = nanobind;
+using namespace nestling;
+
+namespace {
+
+template <class T, size_t N>
+using Array = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Maybe = std::optional<T>;
+using Added = std::vector<std::tuple<std::string, uint32_t, bool, bool>>;
+
+void check(const char* wrong) {
+  if (wrong) throw nb::value_error(wrong);
+}
+
+void check(bool right, const char* wrong) {
+  if (!right) throw nb::value_error(wrong);
+}
+
+// --- texts ---
+
+template <class Char>
+Bytes transcode(const Char* chars, size_t size, std::vector<uint8_t>& room) {
+  if (room.size() < size * 4 + 16) room.resize(size * 4 + 16);
+  uint8_t* out = room.data();
+  for (size_t i = 0; i < size; ++i) {
+    const uint32_t code = chars[i];
+    if (sizeof(Char) > 1 && code - 0xD800u < 0x800u) return {};  // half a character
+    out = put_code_point(out, code);
+  }
+  return {room.data(), static_cast<size_t>(out - room.data())};
+}
+
+// The UTF-8 of a str, in place if it is ASCII; null data if it holds half a character.
+Bytes utf8_of(PyObject* text, std::vector<uint8_t>& room) {
+  const size_t size = static_cast<size_t>(PyUnicode_GET_LENGTH(text));
+  if (PyUnicode_IS_COMPACT_ASCII(text)) return {PyUnicode_1BYTE_DATA(text), size};
+  constexpr size_t kKept = 1 << 20;
+  if (room.size() > kKept && size * 4 < kKept) room = std::vector<uint8_t>();
+  switch (PyUnicode_KIND(text)) {
+    case PyUnicode_1BYTE_KIND: return transcode(PyUnicode_1BYTE_DATA(text), size, room);
+    case PyUnicode_2BYTE_KIND: return transcode(PyUnicode_2BYTE_DATA(text), size, room);
+    default: return transcode(PyUnicode_4BYTE_DATA(text), size, room);
+  }
+}
+
+constexpr size_t kAhead = 8;  // texts, of which one is at hand and others are on their way
+
+// References to some of a list's texts, so that they live while the list may change.
+class Held {
+ public:
+  ~Held() { release(); }
+
+  // Takes texts start to stop of a list. Returns how many of them are there and are str.
+  size_t take(PyObject* list, size_t start, size_t stop) {
+    release();
+    stop = std::min(stop, static_cast<size_t>(PyList_GET_SIZE(list)));
+    for (size_t i = start; i < stop; ++i) {
+      if (i + kAhead < stop) NEST_PREFETCH(PyList_GET_ITEM(list, i + kAhead));
+      if (!take(PyList_GET_ITEM(list, i))) break;
+    }
+    return texts_.size();
+  }
+
+  // Texts lie all over the memory: ask for one that will be needed soon.
+  NEST_INLINE void prefetch(size_t i) const {
+    if (i >= texts_.size()) return;
+    const char* text = reinterpret_cast<const char*>(texts_[i]);
+    for (size_t b = 0; b < 256; b += 64) NEST_PREFETCH(text + b);
+  }
+
+  bool take(PyObject* text) {
+    if (!PyUnicode_Check(text)) return false;
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyUnicode_READY(text) != 0) return PyErr_Clear(), false;
+#endif
+    Py_INCREF(text);
+    texts_.push_back(text);
+    return true;
+  }
+
+  PyObject* operator[](size_t i) const { return texts_[i]; }
+  size_t size() const { return texts_.size(); }
+
+ private:
+  void release() {
+    for (PyObject* text : texts_) Py_DECREF(text);
+    texts_.clear();
+  }
+
+  std::vector<PyObject*> texts_;
+};
+
+// --- tokenizer ---
+
+std::vector<AddedToken> added_tokens(const Added& added) {
+  std::vector<AddedToken> tokens;
+  for (const auto& [content, id, lstrip, rstrip] : added) tokens.push_back({content, id, lstrip, rstrip});
+  return tokens;
+}
+
+// What the core does not do exactly, and the twin can.
+void know(const char* unknown) {
+  if (unknown) throw nb::value_error((std::string("not exactly: ") + unknown).c_str());
+}
+
+Vocabulary read_vocabulary(nb::bytes raw, const Maybe<Array<uint32_t, 1>>& order, const std::vector<AddedToken>& added) {
+  Vocabulary vocabulary;
+  const Bytes bytes{reinterpret_cast<const uint8_t*>(raw.c_str()), raw.size()};
+  check(Vocabulary::read(vocabulary, bytes, order ? order->data() : nullptr, order ? order->size() : 0));
+  know(vocabulary.take(added) ? nullptr : "added tokens with other ids than `tokenizers` gives them");
+  return vocabulary;
+}
+
+std::unique_ptr<Tokenizer> wordpiece(nb::bytes raw, Maybe<Array<uint32_t, 1>> order, const Added& added,
+                                     const std::string& unknown, uint32_t most_chars, bool cased) {
+  WordPieceOptions options;
+  options.added = added_tokens(added);
+  options.most_chars = most_chars, options.cased = cased;
+  const Vocabulary vocabulary = read_vocabulary(raw, order, options.added);
+  const size_t id = vocabulary.find(unknown);
+  know(id == Vocabulary::kNone ? "an unknown token that is no piece" : nullptr);
+  options.unknown = static_cast<uint32_t>(id);
+  auto tokenizer = std::make_unique<Tokenizer>();
+  tokenizer->size = vocabulary.size();
+  know(WordPiece::build(tokenizer->wordpiece, vocabulary.blob.data(), vocabulary.offsets.data(), tokenizer->size, options));
+  return tokenizer;
+}
+
+// Takes ids, and grows as it must.
+struct Ids {
+  std::vector<int32_t> ids;
+  void push(uint32_t id) { ids.push_back(static_cast<int32_t>(id)); }
+  void push_if(uint32_t id, bool taken) {
+    if (taken) push(id);
+  }
+  bool full() const { return false; }
+  void drain() {}
+};
+
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> as_array(std::vector<T>&& values) {
+  auto* kept = new std::vector<T>(std::move(values));
+  nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
+}
+
+using Tokens = std::pair<nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>, nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>>;
+
+// Ids of texts end to end, and where each begins and the last one ends.
+Tokens token_ids(const Tokenizer& tokenizer, nb::list texts) {
+  constexpr size_t kTaken = 8192;
+  Ids sink;
+  std::vector<int64_t> offsets{0};
+  std::vector<uint8_t> room;
+  TokenizerScratch scratch = tokenizer.scratch();
+  Held held;
+  for (size_t start = 0, n = texts.size(); start < n; start += kTaken) {
+    const size_t stop = std::min(start + kTaken, n);
+    bool fine = held.take(texts.ptr(), start, stop) == stop - start;
+    if (fine) {
+      nb::gil_scoped_release unlocked;
+      for (size_t i = 0; fine && i < held.size(); ++i) {
+        held.prefetch(i + kAhead);
+        const Bytes text = utf8_of(held[i], room);
+        if (!(fine = text.data != nullptr)) break;
+        tokenizer.encode(text, scratch, sink);
+        offsets.push_back(static_cast<int64_t>(sink.ids.size()));
+      }
+    }
+    check(fine, "a text that is no str, or holds half a character");
+  }
+  return {as_array(std::move(sink.ids)), as_array(std::move(offsets))};
+}
+
+// --- model ---
+
+class Model {
+ public:
+  Model(nb::object tokenizer, const std::string& isa) : tokenizer_object_(tokenizer) {
+    tokenizer_ = nb::cast<Tokenizer*>(tokenizer);
+    for (kernels_ = kernels(); !isa.empty() && kernels_->name && isa != kernels_->name;) ++kernels_;
+    check(kernels_->name != nullptr, "no such instruction set on this machine");
+  }
+
+  void rows_int8(Array<int8_t, 2> rows) { set_rows(rows); }
+  void rows_float(Array<float, 2> rows) { set_rows(rows); }
+
+  void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
+              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop) {
+    check(n >= tokenizer_->size, "a table with fewer rows than the tokenizer has tokens");
+    check(places || n <= rows_, "fewer rows than tokens");
+    check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
+    check(coded.has_value() == scales.has_value(), "codes without scales");
+    check(!coded || (coded->size() == n && scales->size() == table_.dim()), "codes or scales of another size");
+    for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
+    table_.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
+                      coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr, scales ? scales->data() : nullptr);
+    for (const uint32_t id : drop) {
+      check(id < n, "a dropped token that the table lacks");
+      table_.drop(id);
+    }
+  }
+
+  const char* isa() const { return kernels_->name; }
+
+  // texts: a list of str, or one str. out: rows of what the options say, contiguous. Returns how many texts were cut; or,
+  // if a text is no str, holds half a character, or is cut and must not be, -1 minus its index.
+  int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize, int dtype,
+                 size_t threads) {
+    EncodeOptions options;
+    options.dim = dim;
+    options.limit = limit < 0 ? SIZE_MAX : static_cast<size_t>(limit);
+    options.stop_at_cut = stop_at_cut, options.normalize = normalize, options.dtype = static_cast<Dtype>(dtype);
+    const bool single = PyUnicode_Check(texts.ptr());
+    check(single || PyList_Check(texts.ptr()), "texts that are no list");
+    check(dim > 0 && dim <= table_.dim(), "a dim that the table lacks");
+    const size_t n = single ? 1 : static_cast<size_t>(PyList_GET_SIZE(texts.ptr())), width = row_bytes(options.dtype, dim);
+    Py_buffer view;
+    if (PyObject_GetBuffer(out.ptr(), &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) != 0) throw nb::python_error();
+    struct Release {
+      Py_buffer& view;
+      ~Release() { PyBuffer_Release(&view); }
+    } release{view};
+    check(static_cast<size_t>(view.len) == n * width, "an output of another size");
+
+    if (n < 2048) threads = worth(texts.ptr(), single, n) ? threads : 1;
+    constexpr size_t kTaken = 16384;  // texts whose references are held at once, for each thread
+    Held held;
+    int64_t cut = 0;
+    for (size_t start = 0; start < n; start += kTaken * threads) {
+      const size_t stop = std::min(start + kTaken * threads, n);
+      const size_t taken = single ? held.take(texts.ptr()) : held.take(texts.ptr(), start, stop);
+      const EncodeResult result = run(held, options, threads, static_cast<uint8_t*>(view.buf) + start * width, width);
+      if (result.bad != SIZE_MAX) return -1 - static_cast<int64_t>(start + result.bad);
+      if (taken < stop - start) return -1 - static_cast<int64_t>(start + taken);
+      cut += static_cast<int64_t>(result.cut);
+    }
+    return cut;
+  }
+
+ private:
+  template <class T>
+  void set_rows(Array<T, 2> rows) {
+    kept_ = nb::cast(rows);
+    rows_ = rows.shape(0);
+    table_.set_rows(rows.data(), rows.shape(1));
+  }
+
+  struct Room {
+    Scratch scratch;
+    std::vector<uint8_t> utf8;  // of the text at hand
+  };
+
+  // Whether there is so much text that another thread is worth its start.
+  static bool worth(PyObject* texts, bool single, size_t n) {
+    constexpr Py_ssize_t kWorth = 200000;
+    Py_ssize_t characters = 0;
+    for (size_t i = 0; !single && i < n && characters < kWorth; ++i) {
+      PyObject* text = PyList_GET_ITEM(texts, i);
+      if (PyUnicode_Check(text)) characters += PyUnicode_GET_LENGTH(text);
+    }
+    return characters >= kWorth;
+  }
+
+  EncodeResult run(const Held& held, const EncodeOptions& options, size_t threads, uint8_t* out, size_t width) {
+    const size_t n = held.size();
+    if (n <= 8) return work(held, 0, n, options, out);  // over before another thread could have the lock
+    nb::gil_scoped_release unlocked;
+    const size_t unit = std::min<size_t>(256, std::max<size_t>(1, n / (threads * 8)));
+    std::atomic<size_t> next{0}, cut{0}, bad{SIZE_MAX};
+    const auto worker = [&] {
+      for (size_t start; (start = next.fetch_add(unit)) < n && bad.load() == SIZE_MAX;) {
+        const EncodeResult result = work(held, start, std::min(start + unit, n), options, out + start * width);
+        cut += result.cut;
+        if (result.bad == SIZE_MAX) continue;
+        size_t before = bad.load();
+        while (start + result.bad < before && !bad.compare_exchange_weak(before, start + result.bad)) {
+        }
+      }
+    };
+    std::vector<std::thread> others;
+    for (size_t t = 1; t < std::min(threads, (n + unit - 1) / unit); ++t) others.emplace_back(worker);
+    worker();
+    for (std::thread& other : others) other.join();
+    return {cut.load(), bad.load()};
+  }
+
+  EncodeResult work(const Held& held, size_t start, size_t stop, const EncodeOptions& options, uint8_t* out) {
+    std::unique_ptr<Room> room = borrow();
+    const auto text = [&](size_t i) {
+      held.prefetch(start + i + kAhead);
+      return utf8_of(held[start + i], room->utf8);
+    };
+    const EncodeResult result =
+        nestling::encode(*tokenizer_, table_, *kernels_, options, stop - start, text, room->scratch, out);
+    std::lock_guard<std::mutex> lock(mutex_);
+    rooms_.push_back(std::move(room));
+    return result;
+  }
+
+  std::unique_ptr<Room> borrow() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (rooms_.empty()) {
+      auto room = std::make_unique<Room>();
+      room->scratch.tokens = tokenizer_->scratch();
+      return room;
+    }
+    std::unique_ptr<Room> room = std::move(rooms_.back());
+    rooms_.pop_back();
+    return room;
+  }
+
+  nb::object tokenizer_object_, kept_;
+  const Tokenizer* tokenizer_;
+  const Kernels* kernels_;
+  Table table_;
+  size_t rows_ = 0;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Room>> rooms_;  // as many as threads were ever busy at once
+};
+
+std::vector<std::string> kernel_names() {
+  std::vector<std::string> names;
+  for (const Kernels* each = kernels(); each->name; ++each) names.emplace_back(each->name);
+  return names;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "The C++ core (core/): texts to ids and to vectors. model/native.py is its only user.";
+  m.def("kernels", &kernel_names, "Instruction sets that this machine has a kernel for, the widest first.");
+  nb::class_<Tokenizer>(m, "Tokenizer")
+      .def_static("wordpiece", &wordpiece, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"),
+                  nb::arg("unknown"), nb::arg("most_chars"), nb::arg("cased"))
+      .def_ro("size", &Tokenizer::size)
+      .def("encode", &token_ids);
+  nb::class_<Model>(m, "Model")
+      .def(nb::init<nb::object, std::string>(), nb::arg("tokenizer"), nb::arg("isa") = "")
+      .def_prop_ro("isa", &Model::isa)
+      .def("rows_int8", &Model::rows_int8)
+      .def("rows_float", &Model::rows_float)
+      .def("tokens", &Model::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(), nb::arg("common"),
+           nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"))
+      .def("encode", &Model::encode);
+}

@@ -1,0 +1,134 @@
+// The core in WebAssembly, one model an instance, so that a model's memory goes when its instance does.
+//
+// web/nestling.js is the only user. It checks shapes and ranges before it passes pointers, and asks for memory with
+// `allocate`. Functions that can refuse return what is wrong, or null.
+#include <cstdlib>
+
+#include "static.hpp"
+
+using namespace nestling;
+
+#define EXPORT(name) extern "C" __attribute__((export_name(#name)))
+
+namespace {
+
+std::vector<AddedToken> added;
+Tokenizer tokenizer;
+Table table;
+Scratch scratch;
+
+// A text's UTF-8 in a run of texts with a byte between each two. JavaScript knows its length in UTF-16 units, which is its
+// length in bytes if all is ASCII.
+class Texts {
+ public:
+  Texts(const uint8_t* bytes, const uint32_t* units, bool ascii) : next_(bytes), units_(units), ascii_(ascii) {}
+
+  Bytes next() {
+    const uint8_t* const start = next_;
+    const uint8_t* const end = ascii_ ? start + *units_ : skip(start, *units_);
+    ++units_;
+    next_ = end + 1;
+    return {start, static_cast<size_t>(end - start)};
+  }
+
+ private:
+  // A byte is a unit if it begins a character, two if it begins one of four bytes.
+  static const uint8_t* skip(const uint8_t* p, uint32_t units) {
+    for (; units > 16; p += 16) {
+      const v128_t x = wasm_v128_load(p);
+      const v128_t begins = wasm_i8x16_gt(x, wasm_i8x16_splat(static_cast<int8_t>(0xBF)));
+      const v128_t four = wasm_u8x16_ge(x, wasm_u8x16_splat(0xF0));
+      units -= static_cast<uint32_t>(__builtin_popcount(wasm_i8x16_bitmask(begins)));
+      units -= static_cast<uint32_t>(__builtin_popcount(wasm_i8x16_bitmask(four)));
+    }
+    for (;; units -= *p++ < 0xF0 ? 1 : 2) {
+      while ((*p & 0xC0) == 0x80) ++p;
+      if (units == 0) return p;
+    }
+  }
+
+  const uint8_t* next_;
+  const uint32_t* units_;
+  bool ascii_;
+};
+
+// Takes ids, and keeps their number only.
+struct Count {
+  uint32_t taken = 0;
+  void push(uint32_t) { ++taken; }
+  void push_if(uint32_t, bool is) { taken += is; }
+  bool full() const { return false; }
+  void drain() {}
+};
+
+const char* read_vocabulary(Vocabulary& vocabulary, const uint8_t* raw, size_t size, const uint32_t* order, size_t ordered) {
+  if (const char* wrong = Vocabulary::read(vocabulary, {raw, size}, order, ordered)) return wrong;
+  return vocabulary.take(added) ? nullptr : "added tokens with other ids than Hugging Face tokenizers gives them";
+}
+
+const char* ready(size_t size) {
+  tokenizer.size = size;
+  scratch.tokens = tokenizer.scratch();
+  return nullptr;
+}
+
+}  // namespace
+
+EXPORT(allocate) void* allocate(size_t size) { return malloc(size); }
+EXPORT(release) void release(void* p) { free(p); }
+
+EXPORT(add_token) void add_token(const char* content, size_t size, uint32_t id, bool lstrip, bool rstrip) {
+  added.push_back({std::string(content, size), id, lstrip, rstrip});
+}
+
+EXPORT(wordpiece)
+const char* wordpiece(const uint8_t* raw, size_t size, const uint32_t* order, size_t ordered, const char* unknown,
+                      size_t unknown_size, uint32_t most_chars, bool cased) {
+  Vocabulary vocabulary;
+  if (const char* wrong = read_vocabulary(vocabulary, raw, size, order, ordered)) return wrong;
+  const size_t id = vocabulary.find({unknown, unknown_size});
+  if (id == Vocabulary::kNone) return "an unknown token that is no piece";
+  WordPieceOptions options;
+  options.added = added;
+  options.unknown = static_cast<uint32_t>(id), options.most_chars = most_chars, options.cased = cased;
+  const char* wrong = WordPiece::build(tokenizer.wordpiece, vocabulary.blob.data(), vocabulary.offsets.data(),
+                                       vocabulary.size(), options);
+  return wrong ? wrong : ready(vocabulary.size());
+}
+
+EXPORT(tokens_known) size_t tokens_known() { return tokenizer.size; }
+
+EXPORT(table_int8) void table_int8(const int8_t* rows, size_t dim) { table.set_rows(rows, dim); }
+EXPORT(table_float) void table_float(const float* rows, size_t dim) { table.set_rows(rows, dim); }
+
+EXPORT(table_tokens)
+void table_tokens(size_t n, const uint32_t* places, const float* factors, float common, const uint8_t* coded,
+                  const float* scales) {
+  table.set_tokens(n, places, factors, common, coded, scales);
+}
+
+EXPORT(table_drop) void table_drop(uint32_t token) { table.drop(token); }
+
+// Embeds n texts into rows of `out`. cut: how many had more tokens than the limit. Returns the first of these if it is to
+// stop there, or n.
+EXPORT(encode)
+size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, size_t dim, size_t limit,
+              bool stop_at_cut, bool normalize, float* out, uint32_t* cut) {
+  EncodeOptions options;
+  options.dim = dim, options.limit = limit, options.stop_at_cut = stop_at_cut, options.normalize = normalize;
+  Texts texts(bytes, units, ascii);
+  const auto text = [&](size_t) { return texts.next(); };
+  const EncodeResult result = nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
+  *cut = static_cast<uint32_t>(result.cut);
+  return result.bad < n ? result.bad : n;
+}
+
+EXPORT(count)
+void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts) {
+  Texts texts(bytes, units, ascii);
+  for (size_t i = 0; i < n; ++i) {
+    Count sink;
+    tokenizer.encode(texts.next(), scratch.tokens, sink);
+    counts[i] = sink.taken;
+  }
+}
