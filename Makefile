@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+CORE := pyproject.toml $(wildcard core/*.hpp core/*.cpp core/tables/*.inc) core/CMakeLists.txt
 
-.PHONY: demo test bench nano clean
+.PHONY: demo test bench nano tables web clean
 
 demo: .venv/base
 	@echo; echo '$$ nestling models'
@@ -13,11 +14,14 @@ demo: .venv/base
 	@echo; echo '$$ nestling search "how does a text become a vector" README.md docs src --top 3'
 	@$(BIN)/nestling search "how does a text become a vector" README.md docs src --top 3
 
-test: .venv/test
+# With the core, and again without it what could differ; then the core alone, by fuzzers and sanitizers.
+test: .venv/test .venv/web
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	NESTLING_PURE=1 $(BIN)/python -m pytest tests/text tests/model tests/files tests/test_embed.py
+	core/check.sh 15
 
 # The figures in README.md and docs/: need ../shared (or NESTLING_DATA), and the teachers and peers of docs/score.md.
 DATA := $(or $(NESTLING_DATA),../shared)
@@ -34,6 +38,8 @@ bench: .venv/test
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
+	$(BIN)/python benchmarks/core_speed.py
+	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/search_speed.py
 	mkdir -p docs/pictures
@@ -42,6 +48,14 @@ bench: .venv/test
 	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg
 	$(BIN)/nestling card nano --results $(RESULTS)/scores/nano --out docs/nano.md
 	$(BIN)/python benchmarks/tables.py
+
+# The core's tables, asked anew of the installed `tokenizers`; and the browser's build of the core.
+tables: .venv/test
+	for each in codepoints albert graphemes; do $(BIN)/python core/derive/$$each.py || exit 1; done
+
+web:
+	web/packages.sh
+	web/build.sh
 
 # Makes the shipped model anew, byte for byte.
 nano: .venv/test
@@ -52,7 +66,7 @@ nano: .venv/test
 		{ echo "nestling needs Python 3.11 or newer; $(PYTHON) is older. Type: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/base: .venv/bin/python pyproject.toml
+.venv/base: .venv/bin/python $(CORE)
 	$(PIP) install --quiet --editable .
 	@touch $@
 
@@ -62,5 +76,11 @@ nano: .venv/test
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# Chromium, which the tests of web/ drive, and what drives it.
+.venv/web: .venv/bin/python web/package-lock.json
+	web/packages.sh chromium
+	cd web && npm ci --silent --no-fund --no-audit
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build web/node_modules dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

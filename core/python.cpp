@@ -143,6 +143,33 @@ std::unique_ptr<Tokenizer> wordpiece(nb::bytes raw, Maybe<Array<uint32_t, 1>> or
   return tokenizer;
 }
 
+using Sides = std::pair<bool, bool>;
+
+std::unique_ptr<Tokenizer> unigram(nb::bytes raw, Maybe<Array<uint32_t, 1>> order, const Added& added,
+                                   Array<double, 1> scores, int64_t unknown, bool byte_fallback, Sides trim,
+                                   bool replace_quotes, bool fold, nb::bytes charsmap, Sides strip, bool collapse_spaces,
+                                   bool split_whitespace, int prepend) {
+  UnigramOptions options;
+  options.added = added_tokens(added);
+  options.unknown = unknown, options.byte_fallback = byte_fallback;
+  options.trim_left = trim.first, options.trim_right = trim.second;
+  options.replace_quotes = replace_quotes, options.fold = fold;
+  options.charsmap = {reinterpret_cast<const uint8_t*>(charsmap.c_str()), charsmap.size()};
+  options.strip_left = strip.first, options.strip_right = strip.second;
+  options.collapse_spaces = collapse_spaces, options.split_whitespace = split_whitespace;
+  options.prepend = static_cast<UnigramOptions::Prepend>(prepend);
+  const Vocabulary vocabulary = read_vocabulary(raw, order, {});
+  check(scores.size() == vocabulary.size(), "not as many scores as pieces");
+  auto tokenizer = std::make_unique<Tokenizer>();
+  tokenizer->is_unigram = true;
+  const size_t pieces = vocabulary.size();
+  Vocabulary whole = vocabulary;
+  know(whole.take(options.added) ? nullptr : "added tokens with other ids than `tokenizers` gives them");
+  tokenizer->size = whole.size();
+  know(Unigram::build(tokenizer->unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores.data(), pieces, options));
+  return tokenizer;
+}
+
 // Takes ids, and grows as it must.
 struct Ids {
   std::vector<int32_t> ids;
@@ -350,6 +377,10 @@ NB_MODULE(_core, m) {
   nb::class_<Tokenizer>(m, "Tokenizer")
       .def_static("wordpiece", &wordpiece, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"),
                   nb::arg("unknown"), nb::arg("most_chars"), nb::arg("cased"))
+      .def_static("unigram", &unigram, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"), nb::arg("scores"),
+                  nb::arg("unknown"), nb::arg("byte_fallback"), nb::arg("trim"), nb::arg("replace_quotes"), nb::arg("fold"),
+                  nb::arg("charsmap"), nb::arg("strip"), nb::arg("collapse_spaces"), nb::arg("split_whitespace"),
+                  nb::arg("prepend"))
       .def_ro("size", &Tokenizer::size)
       .def("encode", &token_ids);
   nb::class_<Model>(m, "Model")

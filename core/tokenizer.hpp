@@ -2,10 +2,16 @@
 #pragma once
 
 #include "wordpiece.hpp"
-#ifdef NEST_UNIGRAM
+#ifndef NEST_WORDPIECE_ONLY
 #include "unigram.hpp"
-#else
-namespace nestling { struct UnigramScratch {}; struct Unigram { template<class S> void encode(Bytes, UnigramScratch&, S&) const {} }; }
+#else  // for a browser, which has to fetch the program: near half of it is Unigram's
+namespace nestling {
+struct UnigramScratch {};
+struct Unigram {
+  template <class Sink>
+  void encode(Bytes, UnigramScratch&, Sink&) const {}
+};
+}  // namespace nestling
 #endif
 
 namespace nestling {
@@ -89,14 +95,14 @@ struct Vocabulary {
     if (!leb128(p, end, n) || n > kMost) return "over 4,000,000 pieces";
     if (order && ordered != n) return "not as many ids as pieces";
     std::vector<uint32_t> shared(n), rests(n);
-    size_t total = 0, sum = 0;
+    uint64_t total = 0, sum = 0;  // where size_t has 32 bits, counts could wrap around
     for (uint32_t& count : shared)
       if (!leb128(p, end, count)) return "numbers that end early";
     for (uint32_t& count : rests) {
       if (!leb128(p, end, count)) return "numbers that end early";
       sum += count;
     }
-    if (sum != static_cast<size_t>(end - p)) return "pieces that do not end with the bytes";
+    if (sum != static_cast<uint64_t>(end - p)) return "pieces that do not end with the bytes";
     uint32_t ids = 0;
     std::vector<uint32_t> sizes, starts(n);
     std::vector<uint8_t> sorted;

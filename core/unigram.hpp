@@ -240,12 +240,13 @@ class Trie {
     return take(open_.back(), 0, labels, n);
   }
 
-  // kBlock if there is none.
+  // A base that is not taken, from which all units for these labels are free; kBlock if there is none.
   static uint32_t base_in(const Block& block, const uint8_t* labels, size_t n) {
     for (uint32_t word = 0; word < 4; ++word) {
       for (uint64_t free = ~block.units[word]; free != 0; free &= free - 1) {
         const uint32_t base = (word * 64 + static_cast<uint32_t>(__builtin_ctzll(free))) ^ labels[0];
-        size_t i = Block::has(block.bases, base) ? n + 1 : 1;
+        if (Block::has(block.bases, base)) continue;
+        size_t i = 1;
         while (i < n && !Block::has(block.units, base ^ labels[i])) ++i;
         if (i == n) return base;
       }

@@ -61,10 +61,7 @@ struct Count {
   void drain() {}
 };
 
-const char* read_vocabulary(Vocabulary& vocabulary, const uint8_t* raw, size_t size, const uint32_t* order, size_t ordered) {
-  if (const char* wrong = Vocabulary::read(vocabulary, {raw, size}, order, ordered)) return wrong;
-  return vocabulary.take(added) ? nullptr : "added tokens with other ids than Hugging Face tokenizers gives them";
-}
+const char* kOtherIds = "added tokens with other ids than Hugging Face tokenizers gives them";
 
 const char* ready(size_t size) {
   tokenizer.size = size;
@@ -85,7 +82,8 @@ EXPORT(wordpiece)
 const char* wordpiece(const uint8_t* raw, size_t size, const uint32_t* order, size_t ordered, const char* unknown,
                       size_t unknown_size, uint32_t most_chars, bool cased) {
   Vocabulary vocabulary;
-  if (const char* wrong = read_vocabulary(vocabulary, raw, size, order, ordered)) return wrong;
+  if (const char* wrong = Vocabulary::read(vocabulary, {raw, size}, order, ordered)) return wrong;
+  if (!vocabulary.take(added)) return kOtherIds;
   const size_t id = vocabulary.find({unknown, unknown_size});
   if (id == Vocabulary::kNone) return "an unknown token that is no piece";
   WordPieceOptions options;
@@ -95,6 +93,32 @@ const char* wordpiece(const uint8_t* raw, size_t size, const uint32_t* order, si
                                        vocabulary.size(), options);
   return wrong ? wrong : ready(vocabulary.size());
 }
+
+#ifndef NEST_WORDPIECE_ONLY
+EXPORT(unigram)
+const char* unigram(const uint8_t* raw, size_t size, const uint32_t* order, size_t ordered, const double* scores,
+                    size_t scored, int32_t unknown, bool byte_fallback, bool trim_left, bool trim_right,
+                    bool replace_quotes, bool fold, const uint8_t* charsmap, size_t charsmap_size, bool strip_left,
+                    bool strip_right, bool collapse_spaces, bool split_whitespace, int32_t prepend) {
+  Vocabulary vocabulary;
+  if (const char* wrong = Vocabulary::read(vocabulary, {raw, size}, order, ordered)) return wrong;
+  const size_t pieces = vocabulary.size();
+  if (scored != pieces) return "not as many scores as pieces";
+  if (!vocabulary.take(added)) return kOtherIds;
+  UnigramOptions options;
+  options.added = added;
+  options.unknown = unknown, options.byte_fallback = byte_fallback;
+  options.trim_left = trim_left, options.trim_right = trim_right;
+  options.replace_quotes = replace_quotes, options.fold = fold;
+  options.charsmap = {charsmap, charsmap_size};
+  options.strip_left = strip_left, options.strip_right = strip_right;
+  options.collapse_spaces = collapse_spaces, options.split_whitespace = split_whitespace;
+  options.prepend = static_cast<UnigramOptions::Prepend>(prepend);
+  tokenizer.is_unigram = true;
+  const char* wrong = Unigram::build(tokenizer.unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores, pieces, options);
+  return wrong ? wrong : ready(vocabulary.size());
+}
+#endif
 
 EXPORT(tokens_known) size_t tokens_known() { return tokenizer.size; }
 

@@ -8,17 +8,14 @@ or leaves the old file as it was.
 import json
 import os
 import re
-import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-from safetensors.numpy import save as to_safetensors
 
 from nestling.errors import InputError, ModelFileError
 
@@ -65,7 +62,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     check_target(path)
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
@@ -117,14 +114,14 @@ def _regular_size(path: Path) -> int:
     return found.st_size
 
 
-def parse_json(raw: bytes, name: str) -> Any:
+def parse_json(raw: bytes, name: str, parse_float: Callable[[str], float] | None = None) -> Any:
     """JSON from bytes, refusing repeated keys, bad UTF-8, halves of characters and bottomless nesting.
 
-    name: says in an error where they came from.
+    name: says in an error where they came from. parse_float: as in `json.loads`.
     """
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=no_repeats)
+        value = json.loads(text, object_pairs_hook=no_repeats, parse_float=parse_float)
         if HALF_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
@@ -151,6 +148,8 @@ def write_tensors(path: Path | str, tensors: dict[str, Array], metadata: dict[st
 
     metadata: of one key, because safetensors writes more in a random order.
     """
+    from safetensors.numpy import save as to_safetensors
+
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         temporary.write_bytes(to_safetensors(contiguous, metadata))
@@ -223,6 +222,8 @@ def _damaged(path: Path, what: str) -> ModelFileError:
 
 def read_tensors(path: Path) -> dict[str, Array]:
     """Every tensor of a safetensors file whose header `read_header` accepts."""
+    import safetensors
+
     header = read_header(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:

@@ -1,13 +1,11 @@
 """`load`: a shipped name, a .nest file, a folder, or a hub id -> a model."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from nestling.errors import InputError
-from nestling.files.foreign import read_folder
 from nestling.files.hub import find_folder
 from nestling.files.nest import read_nest
 from nestling.model.pack import to_int4, to_int8
@@ -19,7 +17,7 @@ TableDtype = Literal["float32", "float16", "int8", "int4"]
 
 def shipped() -> dict[str, Path]:
     """The models that come with the package: name -> file."""
-    folder = Path(str(files("nestling") / "models"))
+    folder = Path(__file__).parents[1] / "models"
     return {path.stem: path for path in sorted(folder.glob("*.nest"))}
 
 
@@ -53,6 +51,8 @@ def _open(path: Path) -> StaticModel:
     nests = sorted(path.glob("*.nest"))
     if len(nests) == 1:
         return StaticModel(*read_nest(nests[0]))
+    from nestling.files.foreign import read_folder
+
     return StaticModel(read_folder(path))
 
 

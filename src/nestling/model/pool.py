@@ -6,7 +6,6 @@ with any number of threads. A dropped token is a row of zeros.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -94,6 +93,8 @@ def units_of(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def over_units(work: Work, spans: Sequence[tuple[int, int]], threads: int | None, progress: bool) -> list[int]:
     """The results of `work` on each span, in order; by `threads` workers, default 1. progress: a bar on stderr."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from tqdm import tqdm
 
     workers = min(1 if threads is None else whole_number("threads", threads, 1), len(spans))

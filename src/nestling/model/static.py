@@ -5,7 +5,6 @@ numpy, with the same bits (pool.py, output.py). A text gives the same vector alo
 threads.
 """
 
-import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError, one_of, whole_number
-from nestling.files.foreign import write_model2vec, write_sentence_transformers
 from nestling.files.nest import write_nest
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.layout import RowLayout, lay_out
@@ -149,6 +147,8 @@ class StaticModel:
     @cached_property
     def fingerprint(self) -> str:
         """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts."""
+        import hashlib
+
         digest = hashlib.sha256()
         document = self.document
         said = (
@@ -331,6 +331,8 @@ class StaticModel:
                 "one or the other was expected.",
                 'Write NAME.nest, or pass layout="model2vec" or "sentence-transformers" for a folder.',
             )
+        from nestling.files.foreign import write_model2vec, write_sentence_transformers
+
         one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
         check_target(path, folder=layout != "nest")
         if layout == "nest":

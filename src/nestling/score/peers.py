@@ -161,8 +161,8 @@ def make_peer(source: str, scratch: Path) -> Peer:
 def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     """A peer that its own library runs, from a folder, or from a shipped model saved in that library's layout."""
     folder = Path(place).expanduser()
-    if place in shipped() and kind in LAYOUTS:
-        folder = scratch / kind / place
+    if kind in LAYOUTS and (place in shipped() or folder.suffix == ".nest"):
+        folder = scratch / kind / folder.stem
         folder.parent.mkdir(exist_ok=True)
         load(place).save(folder, layout=LAYOUTS[kind])
     if not any(folder.rglob("tokenizer.json")):

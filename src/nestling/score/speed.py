@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from nestling.errors import InputError
 from nestling.files.texts import read_texts
-from nestling.score.peers import PACKAGES, Peer, make_peer, tokenizer_of
+from nestling.score.peers import LAYOUTS, PACKAGES, Peer, make_peer, tokenizer_of
 from nestling.score.processes import FIRST_VECTOR, HEAD, Times, Worker, cold_start, cores
 from nestling.text.check import check_texts
 from nestling.text.count import batches
@@ -96,7 +96,8 @@ def measure(
     """Measure models beside one another; the module's top has the shape of the report.
 
     sources: what `load_encoder` takes, run by nestling; or run by their own library: "model2vec:FOLDER",
-    "st-static:FOLDER", "minilm-onnx:FOLDER", "tokie:FOLDER", where FOLDER may be a shipped name too, and "wordllama".
+    "st-static:FOLDER", "minilm-onnx:FOLDER", "tokie:FOLDER", where FOLDER may be a shipped name or a .nest file too,
+    and "wordllama". "model2vec" alone is model2vec on the first model; so are "st-static" and "tokie".
     texts: shuffled ones, as of `draw_texts`. seconds_a_cell: that one peer takes for one cell of one round, about.
     """
     if not sources or rounds < 1 or seconds_a_cell <= 0:
@@ -105,6 +106,7 @@ def measure(
             "At least one model, one round and some time were expected.",
             "Give more.",
         )
+    sources = [f"{each}:{sources[0]}" if each in LAYOUTS else each for each in sources]
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as scratch:
         peers = [make_peer(source, Path(scratch)) for source in sources]

@@ -4,6 +4,7 @@ What it does not know exactly is not approximated: the twin does it, and `model.
 """
 
 import os
+from base64 import b64decode
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -41,7 +42,7 @@ def compile_tokenizer(packed: PackedTokenizer) -> tuple[CoreTokenizer | None, st
         kind = packed.frame["model"]["type"]
         if kind not in COMPILE:
             raise _NotExactlyError(f"{kind} is left to `tokenizers`")
-        options = {**COMPILE[kind](packed.frame, packed), "added": _added(packed.frame)}
+        options = {**COMPILE[kind](packed), "added": _added(packed.frame)}
         return getattr(core.Tokenizer, kind.lower())(packed.vocabulary, packed.order, **options), ""
     except _NotExactlyError as error:
         return None, str(error)
@@ -62,9 +63,9 @@ def _need(right: bool, what: str) -> None:
         raise _NotExactlyError(what)
 
 
-def _wordpiece(frame: dict[str, Any], packed: PackedTokenizer) -> dict[str, Any]:
+def _wordpiece(packed: PackedTokenizer) -> dict[str, Any]:
     """BERT's: BertNormalizer, BertPreTokenizer, WordPiece."""
-    model, normalizer, splitter = frame["model"], frame["normalizer"], frame["pre_tokenizer"]
+    model, normalizer, splitter = (packed.frame[part] for part in ("model", "normalizer", "pre_tokenizer"))
     _need(splitter == {"type": "BertPreTokenizer"}, "a pre-tokenizer other than BertPreTokenizer")
     _need(normalizer["type"] == "BertNormalizer", "a normalizer other than BertNormalizer")
     _need(
@@ -90,4 +91,69 @@ def _added(frame: dict[str, Any]) -> list[tuple[str, int, bool, bool]]:
     return [(token["content"], token["id"], token["lstrip"] is True, token["rstrip"] is True) for token in tokens]
 
 
-COMPILE = {"WordPiece": _wordpiece}
+def _unigram(packed: PackedTokenizer) -> dict[str, Any]:
+    """SentencePiece's, as XLM-R, T5 and ALBERT have it: charsmap, Metaspace, Unigram."""
+    model = packed.frame["model"]
+    _need(type(model.get("unk_id")) is int and model.get("fuse_unk", True) is True, "no unknown piece")
+    return {
+        "scores": packed.scores,
+        "unknown": model["unk_id"],
+        "byte_fallback": model.get("byte_fallback") is True,
+        **_unigram_normalizer(packed.frame["normalizer"], packed.frame["pre_tokenizer"]["type"] == "Metaspace"),
+        **_metaspace(packed.frame["pre_tokenizer"]),
+    }
+
+
+def _unigram_normalizer(normalizer: dict[str, Any] | None, alone: bool) -> dict[str, Any]:
+    """The core's options for a normalizer: some of the steps it knows, in order. alone: before Metaspace."""
+    found: dict[str, Any] = dict.fromkeys(("trim", "strip"), (False, False))
+    found |= {"replace_quotes": False, "fold": False, "charsmap": b"", "collapse_spaces": False}
+    steps = _steps(normalizer, "normalizers")
+    if steps[:1] and steps[0]["type"] == "Strip":
+        found["trim"] = _sides(steps.pop(0))
+    if steps[: len(QUOTES)] == QUOTES:
+        found["replace_quotes"], steps = True, steps[len(QUOTES) :]
+    if [step["type"] for step in steps[: len(FOLD)]] == FOLD:
+        found["fold"], steps = True, steps[len(FOLD) :]
+    if steps[:1] and steps[0]["type"] == "Precompiled":
+        found["charsmap"] = b64decode(steps.pop(0)["precompiled_charsmap"], validate=True)
+    if steps[:1] and steps[0]["type"] == "Strip":
+        found["strip"] = _sides(steps.pop(0))
+    if steps[:1] and steps[0] in SPACES[: 1 + alone]:
+        found["collapse_spaces"] = bool(steps.pop(0))
+    _need(not steps, f"a normalizer with {steps[0]['type'] if steps else 'nothing'} where it stands")
+    return found
+
+
+def _metaspace(splitter: dict[str, Any]) -> dict[str, Any]:
+    """The core's options for Metaspace, alone or behind a WhitespaceSplit."""
+    steps = _steps(splitter, "pretokenizers")
+    alone = len(steps) == 1
+    _need(alone or [step["type"] for step in steps[:-1]] == ["WhitespaceSplit"], "an unknown pre-tokenizer")
+    last = steps[-1]
+    _need(last["type"] == "Metaspace" and last["replacement"] == "\u2581", "no Metaspace with its usual mark")
+    _need(last.get("split", True) is True, "a Metaspace that does not split")
+    scheme = last.get("prepend_scheme", "always")
+    marks = scheme != "never"
+    _need(scheme in ("always", "first", "never"), "a Metaspace of unknown form")
+    _need(last.get("add_prefix_space", marks) == marks, "a Metaspace that says two things")
+    return {"split_whitespace": not alone, "prepend": ("always", "first", "never").index(scheme)}
+
+
+def _steps(part: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, sequences taken apart."""
+    if part is None:
+        return []
+    if part["type"] != "Sequence":
+        return [part]
+    return [step for each in part[inner] for step in _steps(each, inner)]
+
+
+def _sides(strip: dict[str, Any]) -> tuple[bool, bool]:
+    return strip["strip_left"] is True, strip["strip_right"] is True
+
+
+QUOTES = [{"type": "Replace", "pattern": {"String": pair}, "content": '"'} for pair in ("``", "''")]
+FOLD = ["NFKD", "StripAccents", "Lowercase"]
+SPACES = [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": mark} for mark in (" ", "\u2581")]
+COMPILE = {"WordPiece": _wordpiece, "Unigram": _unigram}

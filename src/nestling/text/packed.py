@@ -81,6 +81,16 @@ class PackedTokenizer:
                 raise ValueError("a token id that is no whole number")
             return None if order is None else order.astype(np.uint32)
 
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """(n,) float64, the score of each id of a Unigram model."""
+        if self._plan is not None:
+            return np.array([score for _, score in self._plan["model"]["vocab"]], np.float64)
+        with _unpacking(self.name):
+            if self.tensors["scores"].ndim != 1 or self.tensors["scores"].dtype.kind != "f":
+                raise ValueError("scores that are no list of floats")
+            return self.tensors["scores"].astype(np.float64)
+
     @cached_property
     def _pieces(self) -> list[tuple[str, int]]:
         """Pieces and their ids, in no order: sorting them would save bytes that are not kept."""

@@ -21,7 +21,7 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
 
     What can be written in two ways comes out in one: the type is there, merges are pairs, scores are floats.
     """
-    plan = parse_json(text.encode("utf-8", "surrogatepass"), f"The tokenizer of {name}")
+    plan = parse_json(text.encode("utf-8", "surrogatepass"), f"The tokenizer of {name}", parse_float=read_float)
     if not isinstance(plan, dict) or not isinstance(plan.get("model"), dict):
         raise _bad(name, "no object `model`")
     check_depth(plan, name)
@@ -36,6 +36,29 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
         if model.get("dropout"):
             raise _bad(name, f"dropout {model['dropout']!r}, which makes ids random")
     return plan
+
+
+def read_float(text: str) -> float:
+    """A number of a tokenizer.json as `tokenizers` reads it, which may be a unit in the last place off: the digits as one
+    float, then one multiplication or division by a power of ten. Which of two pieces wins can hang on that.
+    """
+    mantissa, _, power = text.lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits, exponent, number = whole + fraction, int(power or 0) - len(fraction), 0
+    for place, digit in enumerate(digits):
+        if number * 10 + int(digit) >= 2**64:
+            exponent += len(digits) - place
+            break
+        number = number * 10 + int(digit)
+    value = float(number)
+    if number and exponent > 308:
+        value = float("inf")
+    elif exponent >= 0 and number:
+        value *= float(f"1e{exponent}")
+    while exponent < 0 and value:
+        value /= float(f"1e{min(-exponent, 308)}")
+        exponent += 308
+    return -value if mantissa.startswith("-") else value
 
 
 def check_depth(plan: Any, name: str) -> None:
