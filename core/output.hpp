@@ -13,8 +13,9 @@ inline size_t row_bytes(Dtype dtype, size_t dim) {
   return dtype == Dtype::Float32 ? dim * 4 : dtype == Dtype::Float16 ? dim * 2 : dtype == Dtype::Int8 ? dim : (dim + 7) / 8;
 }
 
-// One over the length of a vector, 0 for zeros. Sixteen partial sums, whatever the machine: the same bits everywhere.
-inline float inverse_length(const float* sums, size_t dim) {
+// Writes a vector at unit length, zeros if it is zeros. Sixteen partial sums of squares, whatever the machine: the same bits
+// everywhere. out may be sums.
+inline void put_unit(const float* sums, size_t dim, float* out) {
   float parts[16] = {0};
   size_t d = 0;
   for (; d + 16 <= dim; d += 16)
@@ -22,10 +23,15 @@ inline float inverse_length(const float* sums, size_t dim) {
   for (size_t k = 0; k < 16 && d < dim; ++d, ++k) parts[k] += sums[d] * sums[d];
   for (size_t half = 8; half > 0; half /= 2)
     for (size_t k = 0; k < half; ++k) parts[k] += parts[k + half];
-  if (parts[0] > 1e-20f && parts[0] < 1e30f) return 1.0f / std::sqrt(parts[0]);
+  if (parts[0] > 1e-20f && parts[0] < 1e30f) {
+    const float inverse = 1.0f / std::sqrt(parts[0]);
+    for (d = 0; d < dim; ++d) out[d] = sums[d] * inverse;
+    return;
+  }
   double total = 0;  // squares that float32 cannot hold
   for (d = 0; d < dim; ++d) total += static_cast<double>(sums[d]) * sums[d];
-  return total > 0 ? static_cast<float>(1.0 / std::sqrt(total)) : 0.0f;
+  const double inverse = total > 0 ? 1.0 / std::sqrt(total) : 0;
+  for (d = 0; d < dim; ++d) out[d] = static_cast<float>(sums[d] * inverse);
 }
 
 // IEEE half precision, rounded to nearest, ties to even.
@@ -58,11 +64,10 @@ inline void put_vector(float* sums, size_t dim, size_t count, bool normalize, Dt
     for (size_t d = 0; d < dim; ++d) bytes[d] = static_cast<int8_t>(std::nearbyint(sums[d] * scale));
     return;
   }
-  const float scale = normalize ? inverse_length(sums, dim) : 1.0f;
-  const float size = normalize || count == 0 ? 1.0f : static_cast<float>(count);
   float* floats = dtype == Dtype::Float32 ? static_cast<float*>(out) : sums;
+  const float size = count > 0 ? static_cast<float>(count) : 1.0f;
   if (normalize)
-    for (size_t d = 0; d < dim; ++d) floats[d] = sums[d] * scale;
+    put_unit(sums, dim, floats);
   else
     for (size_t d = 0; d < dim; ++d) floats[d] = sums[d] / size;
   if (dtype == Dtype::Float16)

@@ -57,7 +57,8 @@ class Pieces {
       const bool has_prefix = piece.substr(0, prefix.size()) == prefix;
       if (has_prefix == none_with_prefix) continue;
       if (!none_with_prefix) piece.remove_prefix(prefix.size());
-      if (!piece.empty()) take(piece, static_cast<uint32_t>(id));
+      // A piece with a zero byte would look like one without; no text has such bytes when it gets here.
+      if (!piece.empty() && piece.find('\0') == piece.npos) take(piece, static_cast<uint32_t>(id));
     }
     std::sort(long_.begin(), long_.end());
     bits_ = 6;

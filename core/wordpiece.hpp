@@ -48,7 +48,8 @@ class WordPiece {
                            const WordPieceOptions& options) {
     if (n == 0 || n + 1 >= Pieces::kMostIds) return "a vocabulary that is empty or has over a million pieces";
     if (options.unknown >= n) return "an unknown token that is not in the vocabulary";
-    if (options.most_chars == 0 || options.most_chars > Scratch::kMostChars) return "words of over 1,000 characters";
+    if (options.most_chars < kReach || options.most_chars > Scratch::kMostChars)
+      return "a longest word of under 16 or over 1,000 characters";
     out.options_ = options;
     out.points_ = &bert_code_points(options.cased);
     if (!out.words_.build(blob, offsets, n, "##", true) || !out.rest_.build(blob, offsets, n, "##", false))

@@ -54,24 +54,25 @@ def finish(sums: Floats, counts: Array, normalize: bool, dtype: str) -> Array:
         largest = np.abs(sums).max(axis=1, initial=0)
         return np.rint(sums * (np.float32(127) / np.where(largest > 0, largest, 1))[:, None]).astype(np.int8)
     if normalize:
-        return (sums * _inverse_lengths(sums)[:, None]).astype(dtype, copy=False)
+        return _unit_sums(sums).astype(dtype, copy=False)
     return (sums / np.maximum(counts, 1).astype(np.float32)[:, None]).astype(dtype, copy=False)
 
 
-def _inverse_lengths(sums: Floats) -> Floats:
-    """One over the length of each row, 0 for zeros: (n, d) -> (n,) float32, by sixteen partial sums of squares."""
+def _unit_sums(sums: Floats) -> Floats:
+    """Sums at unit length, by sixteen partial sums of squares: (n, d) -> (n, d) float32. Zeros stay zeros."""
     parts = np.zeros((len(sums), 16), np.float32)
-    with np.errstate(over="ignore", divide="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         for start in range(0, sums.shape[1], 16):
             block = sums[:, start : start + 16]
             parts[:, : block.shape[1]] += block * block
         for half in (8, 4, 2, 1):
             parts[:, :half] += parts[:, half : 2 * half]
-        inverse = (np.float32(1) / np.sqrt(parts[:, 0])).astype(np.float32)
+        unit: Floats = (sums * (np.float32(1) / np.sqrt(parts[:, 0]))[:, None]).astype(np.float32)
     for row in np.flatnonzero(~((parts[:, 0] > 1e-20) & (parts[:, 0] < 1e30))):  # squares that float32 cannot hold
-        total = np.cumsum(sums[row].astype(np.float64) ** 2)[-1]
-        inverse[row] = 1 / np.sqrt(total) if total > 0 else 0
-    return inverse
+        wide = sums[row].astype(np.float64)
+        total = np.cumsum(wide * wide)[-1]
+        unit[row] = wide * (1 / np.sqrt(total) if total > 0 else 0)
+    return unit
 
 
 def unit_rows(rows: Floats) -> Floats:

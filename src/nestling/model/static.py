@@ -193,6 +193,12 @@ class StaticModel:
 
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
+        plain = dim is None and task is None and threads is None and out is None
+        plain = plain and overflow == "cut" and normalize and not progress
+        if plain and dtype == "float32" and errors == "strict" and self._core is not None and type(texts) in (str, list):
+            vectors, cut = self._by_core_plainly(texts)  # type: ignore[arg-type]
+            if cut == 0:
+                return vectors
         vectors, cut = self.encode_counting(
             texts,
             task=task,
@@ -242,6 +248,14 @@ class StaticModel:
         work = self._by_twin if self._core is None else self._by_core
         cut = work(listed, vectors.reshape(count, width), dim, overflow, normalize, dtype, threads, progress, errors)
         return vectors, cut
+
+    def _by_core_plainly(self, texts: str | list[str]) -> tuple[Array, int]:
+        """Without options, in a microsecond or two a call: the vectors, and 0 if all is well and nothing was cut."""
+        document = self.document
+        shape = document.dim if type(texts) is str else (len(texts), document.dim)
+        vectors = np.empty(shape, np.float32)
+        limit = -1 if document.max_tokens is None else min(document.max_tokens, MOST_TOKENS)
+        return vectors, self._core.encode(texts, vectors, document.dim, limit, False, True, 0, usable_cores())
 
     def _by_core(
         self,

@@ -39,8 +39,8 @@ def check_plan(text: str, name: str) -> dict[str, Any]:
 
 
 def read_float(text: str) -> float:
-    """A number of a tokenizer.json as `tokenizers` reads it, which may be a unit in the last place off: the digits as one
-    float, then one multiplication or division by a power of ten. Which of two pieces wins can hang on that.
+    """A number of a tokenizer.json as `tokenizers` reads it, which may be a unit in the last place off: the digits as
+    one float, then one multiplication or division by a power of ten. Which of two pieces wins can hang on that.
     """
     mantissa, _, power = text.lower().partition("e")
     whole, _, fraction = mantissa.lstrip("-").partition(".")

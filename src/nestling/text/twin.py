@@ -46,9 +46,9 @@ class Twin:
         self.name = name
         self._backend = parse_tokenizer(dump_plan(plan), name)
         if plan["model"]["type"] == "Unigram":  # scores as they are: read from JSON again they would differ a little
-            vocabulary = [(piece, score) for piece, score in plan["model"]["vocab"]]
+            scored = [(piece, score) for piece, score in plan["model"]["vocab"]]
             byte_fallback = plan["model"].get("byte_fallback") is True
-            self._backend.model = tokenizers.models.Unigram(vocabulary, plan["model"].get("unk_id"), byte_fallback)
+            self._backend.model = tokenizers.models.Unigram(scored, plan["model"].get("unk_id"), byte_fallback)
         self._backend.no_padding()
         self._backend.no_truncation()
         self._memo = _WordMemo(self._backend, name) if _splits_at_spaces(plan) else None
