@@ -20,7 +20,7 @@ test: .venv/test .venv/web
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
-	NESTLING_PURE=1 $(BIN)/python -m pytest tests/text tests/model tests/files tests/test_embed.py
+	NESTLING_PURE=1 $(BIN)/python -m pytest --ignore tests/text/test_native.py tests/text tests/model tests/files tests/test_embed.py
 	core/check.sh 15
 
 # The figures in README.md and docs/: need ../shared (or NESTLING_DATA), and the teachers and peers of docs/score.md.
@@ -39,7 +39,10 @@ bench: .venv/test
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
 	$(BIN)/python benchmarks/core_speed.py
+	$(BIN)/python benchmarks/core_stages.py
 	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/embed_speed.py
+	$(BIN)/python web/bench.py
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/search_speed.py
 	mkdir -p docs/pictures
@@ -76,10 +79,10 @@ nano: .venv/test
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# Chromium, which the tests of web/ drive, and what drives it.
+# Chromium, which the tests of web/ drive, what drives it, and emscripten.
 .venv/web: .venv/bin/python web/package-lock.json
-	web/packages.sh chromium
-	cd web && npm ci --silent --no-fund --no-audit
+	web/packages.sh
+	npm ci --prefix web --ignore-scripts --silent --no-fund --no-audit
 	@touch $@
 
 clean:

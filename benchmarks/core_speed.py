@@ -1,6 +1,6 @@
 """How fast the core is, beside what it replaces: writes benchmarks/results/core_speed.json.
 
-    python benchmarks/core_speed.py [--only english,documents,scripts,unigram,floor]
+    python benchmarks/core_speed.py [--only english,documents,scripts,unigram,floor,threads,cold]
 
 All on real texts that are distinct, one library in turn with another, each in a process of its own (score/speed.py): a
 29.5k x 256 table as int8 with a scale a row, as int8 with one scale (model2vec's form) and as float32, and nano, beside
@@ -13,9 +13,12 @@ import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from nestling.files.parts import Document, Parts
 from nestling.make.recipe import cache_folder
 from nestling.model.static import StaticModel
 from nestling.safe import write_text
+from nestling.score.processes import HEAD, cold_start
 from nestling.score.speed import measure
 from nestling.text.packed import PackedTokenizer
 from nestling.text.plan import check_plan
@@ -40,7 +44,7 @@ ROUNDS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="english,documents,scripts,unigram,floor")
+    parser.add_argument("--only", default="english,documents,scripts,unigram,floor,threads,cold")
     parts = parser.parse_args().only.split(",")
     report = json.loads(OUT.read_text()) if OUT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,6 +56,10 @@ def main() -> None:
             report["unigram"] = {name: unigram(path) for name, path in unigrams().items()}
         if "floor" in parts:
             report["floor"] = floor(Path(sources[0]))
+        if "threads" in parts:
+            report["threads"] = threads(sources[0])
+        if "cold" in parts:
+            report["cold"] = cold(sources)
     write_text(OUT, json.dumps(report, indent=1) + "\n")
 
 
@@ -163,6 +171,74 @@ def floor(path: Path) -> dict[str, Any]:
             model.encode(part, threads=1, out=out)
             times[name].append((time.process_time() - start) / len(part) * 1e9)
     return {name: round(statistics.median(each), 1) for name, each in times.items()}
+
+
+def threads(path: str, rounds: int = 12) -> dict[str, Any]:
+    """Wall nanoseconds a text of one thread, of two, and of two processes of one thread each, which share nothing but
+    the machine: medians of rounds in turn, and the least.
+    """
+    ways = {"one thread": (1, 1), "two threads": (1, 2), "two processes": (2, 1)}
+    walls: dict[str, list[float]] = {way: [] for way in ways}
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Rounds(path)) for _ in range(2)]
+        for _ in range(rounds):
+            for way, (processes, width) in ways.items():
+                for worker in workers[:processes]:
+                    worker.start(width)
+                walls[way].append(statistics.mean(worker.wait() for worker in workers[:processes]) / processes)
+    return {way: {"median": round(statistics.median(each)), "least": round(min(each))} for way, each in walls.items()}
+
+
+class Rounds:
+    """A process that embeds the same 200,000 texts as often as it is told."""
+
+    def __init__(self, path: str) -> None:
+        here = [sys.executable, "-c", f"import core_speed; core_speed.serve_rounds({path!r})"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        self._process = subprocess.Popen(here, cwd=Path(__file__).parent, **pipes)  # type: ignore[call-overload]
+
+    def __enter__(self) -> "Rounds":
+        self.start(1)
+        self.wait()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self, width: int) -> None:
+        self._process.stdin.write(f"{width}\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> float:
+        return float(self._process.stdout.readline())
+
+
+def serve_rounds(path: str) -> None:
+    texts, model = sentences()[:200_000], nestling.load(path)
+    out = np.zeros((len(texts), model.dim), np.float32)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        model.encode(texts, threads=int(line), out=out)
+        print((time.perf_counter() - start) / len(texts) * 1e9, flush=True)
+
+
+def cold(sources: list[str], rounds: int = 9) -> dict[str, Any]:
+    """CPU seconds and peak MB from a fresh interpreter to the first vector; and of `import numpy` alone, in turn."""
+    ours = "import nestling\nnestling.load({!r}).encode('a cat sat on the mat')\n"
+    programs = {"python": "", "numpy": "import numpy\n", "nano": ours.format("nano"), "int8": ours.format(sources[0])}
+    runs: dict[str, list[tuple[float, float, float | None]]] = {name: [] for name in programs}
+    for _ in range(rounds + 1):
+        for name, program in programs.items():
+            runs[name].append(cold_start(HEAD + program, name))
+    return {
+        name: {
+            "cpu_s": round(statistics.median(cpu for _, cpu, _ in each[1:]), 3),
+            "least_cpu_s": round(min(cpu for _, cpu, _ in each[1:]), 3),
+            "peak_mb": round(statistics.median(peak or 0 for _, _, peak in each[1:]), 1),
+        }
+        for name, each in runs.items()
+    }
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/embed_speed.py [--data DIR] [--rounds 3]
 
-Writes a million lines of the English corpus to a text file and embeds it with nano to .npy, int8 and float32; and reads the
-file without embedding, which is what is left when the core takes no time. Writes benchmarks/results/embed_speed.json.
+Writes a million lines of the English corpus to a text file and embeds it with nano to .npy, int8 and float32; and reads
+the file without embedding, which is what is left when the core takes no time. Writes
+benchmarks/results/embed_speed.json.
 """
 
 import argparse

@@ -22,7 +22,7 @@ from nestling.score.tasks import SUITES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ["README.md", *(f"docs/{page}.md" for page in ("probe", "score", "search", "shrink", "speed"))]
+PAGES = ["README.md", *(f"docs/{page}.md" for page in ("embed", "probe", "score", "search", "shrink", "speed", "web"))]
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STS = "STSBenchmark test, Spearman"
 SCHEMES_SHOWN = 4
@@ -212,6 +212,112 @@ def search_speed() -> str:
     )
 
 
+def targets() -> str:
+    """What the core was to reach, and what it does: ratios to model2vec in one run, by CPU time, one thread."""
+    report = results("core_speed")
+
+    def peer(part: str, name: str) -> Any:
+        return next(each for each in report[part]["peers"] if each["name"] == name)
+
+    def rate(part: str, name: str, threads: int = 1, key: str = "texts_cpu_s") -> float:
+        return float(next(cell[key] for cell in peer(part, name)["cells"] if cell["threads"] == threads))
+
+    def ratio(part: str, name: str) -> str:
+        return f"{rate(part, name) / rate(part, 'model2vec:float32'):.0f} x"
+
+    cold, threads = report["cold"], report["threads"]
+    unigram = {name: each["english"]["ratio"] for name, each in report["unigram"].items()}
+    late = 1000 * peer("english", "nano")["latency"]["median_ms"]
+    two, apart = (threads["one thread"]["median"] / threads[way]["median"] for way in ("two threads", "two processes"))
+    web = results("web")["chromium"]["models"]["int8"]["encode into an array"]
+    rows = [
+        ["int8 256-d, a scale a row, English sentences", "30 x", "60 x", ratio("english", "int8")],
+        ["int8 256-d, one scale", "30 x", "60 x", ratio("english", "int8-plain")],
+        ["float32 256-d, English sentences", "20 x", "30 x", ratio("english", "float32")],
+        ["documents of 5 KB, int8", "30 x", "55 x", ratio("documents", "int8")],
+        ["the same, one scale", "30 x", "55 x", ratio("documents", "int8-plain")],
+        ["text in many scripts, int8", "15 x", "35 x", ratio("scripts", "int8")],
+        ["`nano`, English sentences", "25 x", "50 x", ratio("english", "nano")],
+        ["ids of XLM-R's Unigram, beside `tokenizers`", "5 x", "15 x", f"{unigram['xlm-r']:.0f} x"],
+        ["ids of an ALBERT Unigram, beside `tokenizers`", "", "", f"{unigram['albert']:.0f} x"],
+        ["one text a call from Python, `nano`", "10 us", "2 us", f"{late:.1f} us"],
+        ["import, load nano, first vector (CPU)", "0.15 s", "0.10 s", f"{cold['nano']['cpu_s']:.2f} s"],
+        ["peak memory, 8 MB int8 model", "60 MB", "40 MB", f"{cold['int8']['peak_mb']:.0f} MB"],
+        ["WebAssembly in Chromium, int8 256-d", "250k texts/s", "700k", f"{web['texts a CPU second'] / 1000:.0f}k"],
+        ["two threads over one, int8 (wall)", "1.7 x", "1.95 x", f"{two:.2f} x"],
+    ]
+    english = report["english"]
+    floor = report["floor"]
+    base = rate("english", "model2vec:float32")
+    times = floor["distinct"] / floor["one"]
+    note = (
+        f"Ratios to model2vec {english['versions']['model2vec']} on the float32 table of the same tokens and rows, "
+        f"29.5k x 256, which does {base:,.0f} texts per CPU second here; int8 does {rate('english', 'int8'):,.0f}. "
+        f"Medians of {english['rounds']} rounds in turn, no text met twice. One text over and over takes "
+        f"{floor['one']:.0f} ns, distinct texts {floor['distinct']:.0f} ns: {times:.1f} times the floor. Of the start, "
+        f"Python with numpy alone takes {cold['numpy']['cpu_s']:.2f} s and {cold['numpy']['peak_mb']:.0f} MB here. Two "
+        f"processes that share nothing do {apart:.2f} times the work of one, on this machine's two cores."
+    )
+    return f"{table(['', 'must', 'aim', 'measured'], rows)}\n\n{note}"
+
+
+def stages() -> str:
+    """Nanoseconds a text, without Python."""
+    report = results("core_stages")
+    sets = ["one text", "1,000 texts", "all texts"]
+    rows = [["read the bytes", "", "", f"{report['read']:.0f}"]]
+    rows += [[name, *(f"{each[k]:.0f}" for k in sets)] for name, each in [("ids", report["ids"])]]
+    rows += [[f"vectors: {name}", *(f"{each[k]:.0f}" for k in sets)] for name, each in report["vectors"].items()]
+    note = (
+        f"{report['texts']:,} texts of {report['bytes']:.0f} bytes and {report['tokens']:.1f} tokens; {report['unit']}."
+    )
+    return f"{table(['ns a text', *sets], rows)}\n\n{note}"
+
+
+def exactness() -> str:
+    """Texts whose ids were compared, and how many differed."""
+    report = results("exactness")
+    names = {"english": "real English", "multilingual": "many scripts", "code points": "every code point"}
+    rows = []
+    for name, each in report["tokenizers"].items():
+        done = {key: each["stages"][key]["texts"] for key in names}
+        fuzzed = each["texts"] - sum(done.values())
+        rows.append([name, each["type"], *(f"{count:,}" for count in (*done.values(), fuzzed)), each["mismatches"]])
+    return table(["tokenizer", "type", *names.values(), "made up", "mismatches"], rows)
+
+
+def embed_speed() -> str:
+    result = results("embed_speed")
+    parts = [
+        f"{dtype}: {result[dtype]['lines a second']:,} lines a second, {result[dtype]['peak MB']} MB at most"
+        for dtype in ("int8", "float32")
+    ]
+    return (
+        f"A million lines, {result['bytes'] / 1e6:.0f} MB, to `.npy` with nano on {result['cores']} cores, start "
+        f"included: {'; '.join(parts)}. Reading the lines alone takes {result['reading alone s']:.1f} s of it."
+    )
+
+
+def web() -> str:
+    """nestling.wasm in Chromium and in Node: texts a second, latency, search, load."""
+    report, rows = results("web"), []
+    for place, name in (("chromium", "Chromium"), ("node", "Node")):
+        for model, found in report[place]["models"].items():
+            rates = [
+                f"{found[kind][per]:,}"
+                for kind in ("encode", "encode into an array")
+                for per in ("by the clock", "texts a CPU second")
+            ]
+            rest = [found[key] for key in ("one text (us)", "search of 10,000 passages (ms)", "load (ms)")]
+            rows.append([f"{name} {report[place]['version'].strip('v').split('.')[0]}", model, *rates, *rest])
+    head = ["in", "model", "texts/s", "per CPU second", "texts/s into an array", "per CPU second",
+            "one text (us)", "search of 10,000 (ms)", "load (ms)"]  # fmt: skip
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in report["wasm bytes"].items())
+    machine = report["machine"]
+    note = f"English sentences of {report['texts']['bytes a text']} bytes. {sizes}. "
+    return f"{table(head, rows)}\n\n{note}{machine['cpu']}, load {machine['load before']}."
+
+
 def results(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -234,6 +340,11 @@ TABLES: dict[str, Callable[[], str]] = {
         shrink,
         questions,
         search_speed,
+        targets,
+        stages,
+        exactness,
+        embed_speed,
+        web,
     )
 }
 

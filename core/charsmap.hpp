@@ -84,9 +84,7 @@ class Charsmap {
   uint32_t at(uint32_t place) const { return NEST_LIKELY(place < units_.size()) ? units_[place] : 1u << 31; }
 
   // An ASCII character that is not to be replaced, and is a cluster of its own.
-  bool stands_alone(const uint8_t* p, const uint8_t* end) const {
-    return kept_[*p] && (p + 1 == end || p[1] < 0x80);
-  }
+  bool stands_alone(const uint8_t* p, const uint8_t* end) const { return kept_[*p] && (p + 1 == end || p[1] < 0x80); }
 
   const char* check() {
     size_t length = 0;

@@ -63,7 +63,8 @@ class CodePoints {
     for (uint32_t code = 0; p < end;) {
       const uint32_t head = leb128(p);
       const uint32_t stop = code + (head >> 3);
-      const int32_t entry = static_cast<int32_t>(payload(static_cast<Kind>(head & 7), p) * 8 + static_cast<int32_t>(head & 7));
+      const int32_t entry =
+          static_cast<int32_t>(payload(static_cast<Kind>(head & 7), p) * 8 + static_cast<int32_t>(head & 7));
       while (code < stop) {
         const uint32_t within = code & kMask;
         if (within == 0 && stop - code > kMask) {

@@ -13,8 +13,23 @@ namespace nestling {
 // Extend is with Indic_Conjunct_Break=Extend, ExtendAlone without, Linker with Linker. Regional indicators are Any:
 // their pairs are too long to matter to a charsmap.
 enum class Join : uint8_t {
-  Any, CR, LF, Control, Extend, ExtendAlone, Linker, ZWJ, SpacingMark, Prepend,
-  L, V, T, LV, LVT, Pictographic, Consonant
+  Any,
+  CR,
+  LF,
+  Control,
+  Extend,
+  ExtendAlone,
+  Linker,
+  ZWJ,
+  SpacingMark,
+  Prepend,
+  L,
+  V,
+  T,
+  LV,
+  LVT,
+  Pictographic,
+  Consonant
 };
 
 // Code points by class, in two stages.
@@ -101,22 +116,34 @@ class Cluster {
 
   static bool hangul(Join before, Join after) {
     switch (before) {
-      case Join::L: return after == Join::L || after == Join::V || after == Join::LV || after == Join::LVT;
-      case Join::V: case Join::LV: return after == Join::V || after == Join::T;
-      case Join::T: case Join::LVT: return after == Join::T;
-      default: return false;
+      case Join::L:
+        return after == Join::L || after == Join::V || after == Join::LV || after == Join::LVT;
+      case Join::V:
+      case Join::LV:
+        return after == Join::V || after == Join::T;
+      case Join::T:
+      case Join::LVT:
+        return after == Join::T;
+      default:
+        return false;
     }
   }
 
   void enter(Join join) {
     const bool mark = join == Join::Extend || join == Join::ExtendAlone || join == Join::Linker;
-    if (join == Join::Pictographic) seen_ = Picture;
-    else if (join == Join::ZWJ && seen_ == Picture) seen_ = PictureZwj;
-    else if (!(mark && seen_ == Picture)) seen_ = Nothing;
+    if (join == Join::Pictographic)
+      seen_ = Picture;
+    else if (join == Join::ZWJ && seen_ == Picture)
+      seen_ = PictureZwj;
+    else if (!(mark && seen_ == Picture))
+      seen_ = Nothing;
 
-    if (join == Join::Consonant) letter_ = Letter;
-    else if (join == Join::Linker && letter_ != Nothing) letter_ = LetterLinker;
-    else if (join != Join::Extend && join != Join::ZWJ && join != Join::Linker) letter_ = Nothing;
+    if (join == Join::Consonant)
+      letter_ = Letter;
+    else if (join == Join::Linker && letter_ != Nothing)
+      letter_ = LetterLinker;
+    else if (join != Join::Extend && join != Join::ZWJ && join != Join::Linker)
+      letter_ = Nothing;
     last_ = join;
   }
 

@@ -10,11 +10,14 @@ namespace nestling {
 enum class Dtype : int { Float32, Float16, Int8, Binary };
 
 inline size_t row_bytes(Dtype dtype, size_t dim) {
-  return dtype == Dtype::Float32 ? dim * 4 : dtype == Dtype::Float16 ? dim * 2 : dtype == Dtype::Int8 ? dim : (dim + 7) / 8;
+  return dtype == Dtype::Float32   ? dim * 4
+         : dtype == Dtype::Float16 ? dim * 2
+         : dtype == Dtype::Int8    ? dim
+                                   : (dim + 7) / 8;
 }
 
-// Writes a vector at unit length, zeros if it is zeros. Sixteen partial sums of squares, whatever the machine: the same bits
-// everywhere. out may be sums.
+// Writes a vector at unit length, zeros if it is zeros. Sixteen partial sums of squares, whatever the machine: the same
+// bits everywhere. out may be sums.
 inline void put_unit(const float* sums, size_t dim, float* out) {
   float parts[16] = {0};
   size_t d = 0;
@@ -59,7 +62,7 @@ inline void put_vector(float* sums, size_t dim, size_t count, bool normalize, Dt
   if (dtype == Dtype::Int8) {
     float largest = 0;
     for (size_t d = 0; d < dim; ++d) largest = std::fmax(largest, std::fabs(sums[d]));
-    const float scale = largest > 0 ? 127.0f / largest : 0;
+    const float scale = largest > 1e-36f ? 127.0f / largest : 0;  // so small a vector is zeros
     int8_t* bytes = static_cast<int8_t*>(out);
     for (size_t d = 0; d < dim; ++d) bytes[d] = static_cast<int8_t>(std::nearbyint(sums[d] * scale));
     return;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "static.hpp"
@@ -54,9 +55,12 @@ Bytes utf8_of(PyObject* text, std::vector<uint8_t>& room) {
   constexpr size_t kKept = 1 << 20;
   if (room.size() > kKept && size * 4 < kKept) room = std::vector<uint8_t>();
   switch (PyUnicode_KIND(text)) {
-    case PyUnicode_1BYTE_KIND: return transcode(PyUnicode_1BYTE_DATA(text), size, room);
-    case PyUnicode_2BYTE_KIND: return transcode(PyUnicode_2BYTE_DATA(text), size, room);
-    default: return transcode(PyUnicode_4BYTE_DATA(text), size, room);
+    case PyUnicode_1BYTE_KIND:
+      return transcode(PyUnicode_1BYTE_DATA(text), size, room);
+    case PyUnicode_2BYTE_KIND:
+      return transcode(PyUnicode_2BYTE_DATA(text), size, room);
+    default:
+      return transcode(PyUnicode_4BYTE_DATA(text), size, room);
   }
 }
 
@@ -120,7 +124,8 @@ void know(const char* unknown) {
   if (unknown) throw nb::value_error((std::string("not exactly: ") + unknown).c_str());
 }
 
-Vocabulary read_vocabulary(nb::bytes raw, const Maybe<Array<uint32_t, 1>>& order, const std::vector<AddedToken>& added) {
+Vocabulary read_vocabulary(nb::bytes raw, const Maybe<Array<uint32_t, 1>>& order,
+                           const std::vector<AddedToken>& added) {
   Vocabulary vocabulary;
   const Bytes bytes{reinterpret_cast<const uint8_t*>(raw.c_str()), raw.size()};
   check(Vocabulary::read(vocabulary, bytes, order ? order->data() : nullptr, order ? order->size() : 0));
@@ -135,11 +140,13 @@ std::unique_ptr<Tokenizer> wordpiece(nb::bytes raw, Maybe<Array<uint32_t, 1>> or
   options.most_chars = most_chars, options.cased = cased;
   const Vocabulary vocabulary = read_vocabulary(raw, order, options.added);
   const size_t id = vocabulary.find(unknown);
+  check(vocabulary.repeats ? "a piece twice" : nullptr);
   know(id == Vocabulary::kNone ? "an unknown token that is no piece" : nullptr);
   options.unknown = static_cast<uint32_t>(id);
   auto tokenizer = std::make_unique<Tokenizer>();
   tokenizer->size = vocabulary.size();
-  know(WordPiece::build(tokenizer->wordpiece, vocabulary.blob.data(), vocabulary.offsets.data(), tokenizer->size, options));
+  know(WordPiece::build(tokenizer->wordpiece, vocabulary.blob.data(), vocabulary.offsets.data(), tokenizer->size,
+                        options));
   return tokenizer;
 }
 
@@ -147,8 +154,8 @@ using Sides = std::pair<bool, bool>;
 
 std::unique_ptr<Tokenizer> unigram(nb::bytes raw, Maybe<Array<uint32_t, 1>> order, const Added& added,
                                    Array<double, 1> scores, int64_t unknown, bool byte_fallback, Sides trim,
-                                   bool replace_quotes, bool fold, nb::bytes charsmap, Sides strip, bool collapse_spaces,
-                                   bool split_whitespace, int prepend) {
+                                   bool replace_quotes, bool fold, nb::bytes charsmap, Sides strip,
+                                   bool collapse_spaces, bool split_whitespace, int prepend) {
   UnigramOptions options;
   options.added = added_tokens(added);
   options.unknown = unknown, options.byte_fallback = byte_fallback;
@@ -166,7 +173,8 @@ std::unique_ptr<Tokenizer> unigram(nb::bytes raw, Maybe<Array<uint32_t, 1>> orde
   Vocabulary whole = vocabulary;
   know(whole.take(options.added) ? nullptr : "added tokens with other ids than `tokenizers` gives them");
   tokenizer->size = whole.size();
-  know(Unigram::build(tokenizer->unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores.data(), pieces, options));
+  know(Unigram::build(tokenizer->unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores.data(), pieces,
+                      options));
   return tokenizer;
 }
 
@@ -238,7 +246,8 @@ class Model {
     check(!coded || (coded->size() == n && scales->size() == table_.dim()), "codes or scales of another size");
     for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
     table_.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
-                      coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr, scales ? scales->data() : nullptr);
+                      coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
+                      scales ? scales->data() : nullptr);
     for (const uint32_t id : drop) {
       check(id < n, "a dropped token that the table lacks");
       table_.drop(id);
@@ -247,18 +256,20 @@ class Model {
 
   const char* isa() const { return kernels_->name; }
 
-  // texts: a list of str, or one str. out: rows of what the options say, contiguous. Returns how many texts were cut; or,
-  // if a text is no str, holds half a character, or is cut and must not be, -1 minus its index.
-  int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize, int dtype,
-                 size_t threads) {
+  // texts: a list of str, or one str. out: rows of what the options say, contiguous. Returns how many texts were cut;
+  // or, if a text is no str, holds half a character, or is cut and must not be, -1 minus its index.
+  int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize,
+                 int dtype, size_t threads) {
     EncodeOptions options;
     options.dim = dim;
     options.limit = limit < 0 ? SIZE_MAX : static_cast<size_t>(limit);
     options.stop_at_cut = stop_at_cut, options.normalize = normalize, options.dtype = static_cast<Dtype>(dtype);
     const bool single = PyUnicode_Check(texts.ptr());
     check(single || PyList_Check(texts.ptr()), "texts that are no list");
-    check(dim > 0 && dim <= table_.dim(), "a dim that the table lacks");
-    const size_t n = single ? 1 : static_cast<size_t>(PyList_GET_SIZE(texts.ptr())), width = row_bytes(options.dtype, dim);
+    check(dim > 0 && dim <= table_.dim() && table_.tokens() > 0, "a dim that the table lacks");
+    threads = std::min<size_t>(std::max<size_t>(threads, 1), kMostThreads);
+    const size_t n = single ? 1 : static_cast<size_t>(PyList_GET_SIZE(texts.ptr())),
+                 width = row_bytes(options.dtype, dim);
     Py_buffer view;
     if (PyObject_GetBuffer(out.ptr(), &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) != 0) throw nb::python_error();
     struct Release {
@@ -286,9 +297,12 @@ class Model {
   template <class T>
   void set_rows(Array<T, 2> rows) {
     kept_ = nb::cast(rows);
+    table_ = Table();
     rows_ = rows.shape(0);
     table_.set_rows(rows.data(), rows.shape(1));
   }
+
+  static constexpr size_t kMostThreads = 256;
 
   struct Room {
     Scratch scratch;
@@ -313,7 +327,7 @@ class Model {
     const size_t unit = std::min<size_t>(256, std::max<size_t>(1, n / (threads * 8)));
     std::atomic<size_t> next{0}, cut{0}, bad{SIZE_MAX};
     const auto worker = [&] {
-      for (size_t start; (start = next.fetch_add(unit)) < n && bad.load() == SIZE_MAX;) {
+      for (size_t start; (start = next.fetch_add(unit)) < n && start < bad.load();) {
         const EncodeResult result = work(held, start, std::min(start + unit, n), options, out + start * width);
         cut += result.cut;
         if (result.bad == SIZE_MAX) continue;
@@ -323,7 +337,10 @@ class Model {
       }
     };
     std::vector<std::thread> others;
-    for (size_t t = 1; t < std::min(threads, (n + unit - 1) / unit); ++t) others.emplace_back(worker);
+    try {
+      while (others.size() + 1 < std::min(threads, (n + unit - 1) / unit)) others.emplace_back(worker);
+    } catch (const std::system_error&) {  // the machine has no more; those that there are do the work
+    }
     worker();
     for (std::thread& other : others) other.join();
     return {cut.load(), bad.load()};
@@ -363,6 +380,13 @@ class Model {
   std::vector<std::unique_ptr<Room>> rooms_;  // as many as threads were ever busy at once
 };
 
+// Shapes and ranges have been checked in rows.py. rows: (n, dim), to be filled.
+void unfold(Array<uint8_t, 2> codes, Array<int8_t, 2> words, Array<uint32_t, 1> widths,
+            nb::ndarray<int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows) {
+  check(rows.shape(0) == codes.shape(0) && rows.shape(1) == words.shape(1), "rows of another shape");
+  unfold_product(codes.data(), words.data(), widths.data(), widths.size(), codes.shape(0), words.shape(1), rows.data());
+}
+
 std::vector<std::string> kernel_names() {
   std::vector<std::string> names;
   for (const Kernels* each = kernels(); each->name; ++each) names.emplace_back(each->name);
@@ -373,14 +397,15 @@ std::vector<std::string> kernel_names() {
 
 NB_MODULE(_core, m) {
   m.doc() = "The C++ core (core/): texts to ids and to vectors. model/native.py is its only user.";
+  m.def("unfold_product", &unfold);
   m.def("kernels", &kernel_names, "Instruction sets that this machine has a kernel for, the widest first.");
   nb::class_<Tokenizer>(m, "Tokenizer")
       .def_static("wordpiece", &wordpiece, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"),
                   nb::arg("unknown"), nb::arg("most_chars"), nb::arg("cased"))
-      .def_static("unigram", &unigram, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"), nb::arg("scores"),
-                  nb::arg("unknown"), nb::arg("byte_fallback"), nb::arg("trim"), nb::arg("replace_quotes"), nb::arg("fold"),
-                  nb::arg("charsmap"), nb::arg("strip"), nb::arg("collapse_spaces"), nb::arg("split_whitespace"),
-                  nb::arg("prepend"))
+      .def_static("unigram", &unigram, nb::arg("vocabulary"), nb::arg("order").none(), nb::arg("added"),
+                  nb::arg("scores"), nb::arg("unknown"), nb::arg("byte_fallback"), nb::arg("trim"),
+                  nb::arg("replace_quotes"), nb::arg("fold"), nb::arg("charsmap"), nb::arg("strip"),
+                  nb::arg("collapse_spaces"), nb::arg("split_whitespace"), nb::arg("prepend"))
       .def_ro("size", &Tokenizer::size)
       .def("encode", &token_ids);
   nb::class_<Model>(m, "Model")
@@ -388,7 +413,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("isa", &Model::isa)
       .def("rows_int8", &Model::rows_int8)
       .def("rows_float", &Model::rows_float)
-      .def("tokens", &Model::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(), nb::arg("common"),
-           nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"))
+      .def("tokens", &Model::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(),
+           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"))
       .def("encode", &Model::encode);
 }

@@ -11,10 +11,10 @@ namespace nestling {
 // sums[d] = sum over i < n of weights[i] * rows[places[i] * stride + d], d < dim; weights may be null: 1.
 struct Kernels {
   const char* name;
-  void (*add_int8)(const int8_t* rows, size_t stride, const uint32_t* places, const float* weights, size_t n, size_t dim,
-                   float* sums);
-  void (*add_float)(const float* rows, size_t stride, const uint32_t* places, const float* weights, size_t n, size_t dim,
-                    float* sums);
+  void (*add_int8)(const int8_t* rows, size_t stride, const uint32_t* places, const float* weights, size_t n,
+                   size_t dim, float* sums);
+  void (*add_float)(const float* rows, size_t stride, const uint32_t* places, const float* weights, size_t n,
+                    size_t dim, float* sums);
 };
 
 inline constexpr size_t kMostRows = 512;  // that a kernel adds at once

@@ -19,8 +19,7 @@ NEST_INLINE void float_block(const float* rows, size_t stride, const uint32_t* p
     const float* row = rows + places[i] * stride;
     if (weights) {
       const typename V::Float weight = V::all(weights[i]);
-      for (int r = 0; r < kRegisters; ++r)
-        total[r] = V::add(total[r], V::mul(V::load(row + r * V::kFloats), weight));
+      for (int r = 0; r < kRegisters; ++r) total[r] = V::add(total[r], V::mul(V::load(row + r * V::kFloats), weight));
     } else {
       for (int r = 0; r < kRegisters; ++r) total[r] = V::add(total[r], V::load(row + r * V::kFloats));
     }
@@ -52,8 +51,7 @@ NEST_INLINE void plain_block(const int8_t* rows, size_t stride, const uint32_t* 
     for (int r = 0; r < kRegisters; ++r) total[r] = V::short_zero();
     for (size_t i = start; i < stop; ++i) {
       const int8_t* row = rows + places[i] * stride;
-      for (int r = 0; r < kRegisters; ++r)
-        total[r] = V::short_add(total[r], V::short_from_int8(row + r * V::kShorts));
+      for (int r = 0; r < kRegisters; ++r) total[r] = V::short_add(total[r], V::short_from_int8(row + r * V::kShorts));
     }
     for (int r = 0; r < kRegisters; ++r) V::spill(wide + r * V::kShorts, total[r]);
   }
@@ -79,8 +77,7 @@ void add_float(const float* rows, size_t stride, const uint32_t* places, const f
                float* sums) {
   constexpr size_t kWide = V::kRegisters * V::kFloats;
   size_t d = 0;
-  for (; d + kWide <= dim; d += kWide)
-    float_block<V, V::kRegisters>(rows + d, stride, places, weights, n, sums + d);
+  for (; d + kWide <= dim; d += kWide) float_block<V, V::kRegisters>(rows + d, stride, places, weights, n, sums + d);
   for (; d + V::kFloats <= dim; d += V::kFloats) float_block<V, 1>(rows + d, stride, places, weights, n, sums + d);
   rest(rows, stride, places, weights, n, d, dim, sums);
 }
@@ -91,8 +88,7 @@ void add_int8(const int8_t* rows, size_t stride, const uint32_t* places, const f
   size_t d = 0;
   if (weights) {
     constexpr size_t kWide = V::kRegisters * V::kFloats;
-    for (; d + kWide <= dim; d += kWide)
-      int8_block<V, V::kRegisters>(rows + d, stride, places, weights, n, sums + d);
+    for (; d + kWide <= dim; d += kWide) int8_block<V, V::kRegisters>(rows + d, stride, places, weights, n, sums + d);
     for (; d + V::kFloats <= dim; d += V::kFloats) int8_block<V, 1>(rows + d, stride, places, weights, n, sums + d);
   } else {
     constexpr size_t kWide = V::kRegisters * V::kShorts;

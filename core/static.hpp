@@ -45,6 +45,7 @@ class Pool {
     return total_.data();
   }
   size_t pooled() const { return pooled_; }
+  size_t met() const { return met_; }
   bool cut() const { return met_ > limit_; }
 
  private:
@@ -89,15 +90,16 @@ struct EncodeResult {
 // Embeds n texts into rows of `out`. text(i) gives a text's valid UTF-8, null data if it cannot be had; the bytes are
 // needed until the next is asked for. While a text is tokenized the rows of the one before are on their way.
 template <class Text>
-EncodeResult encode(const Tokenizer& tokenizer, const Table& table, const Kernels& kernels, const EncodeOptions& options,
-                    size_t n, const Text& text, Scratch& scratch, void* out) {
+EncodeResult encode(const Tokenizer& tokenizer, const Table& table, const Kernels& kernels,
+                    const EncodeOptions& options, size_t n, const Text& text, Scratch& scratch, void* out) {
   EncodeResult result;
   const size_t width = row_bytes(options.dtype, options.dim);
   const auto put = [&](size_t i) {
     Pool& pool = scratch.pools[i & 1];
     float* sums = pool.finish();
     if (pool.cut() && ++result.cut && options.stop_at_cut && result.bad == SIZE_MAX) result.bad = i;
-    put_vector(sums, options.dim, pool.pooled(), options.normalize, options.dtype, static_cast<uint8_t*>(out) + i * width);
+    put_vector(sums, options.dim, pool.pooled(), options.normalize, options.dtype,
+               static_cast<uint8_t*>(out) + i * width);
   };
   for (size_t i = 0; i < n; ++i) {
     const Bytes bytes = text(i);

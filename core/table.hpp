@@ -93,7 +93,8 @@ class Table {
     return kept;
   }
 
-  void sum(const Kernels& kernels, const uint32_t* places, const float* weights, size_t n, size_t dim, float* sums) const {
+  void sum(const Kernels& kernels, const uint32_t* places, const float* weights, size_t n, size_t dim,
+           float* sums) const {
     if (int8_)
       kernels.add_int8(int8_, dim_, places, weights, n, dim, sums);
     else
@@ -103,12 +104,12 @@ class Table {
   const int8_t* int8_ = nullptr;
   const float* float_ = nullptr;
   size_t dim_ = 0, tokens_ = 0;
-  float common_ = 1;               // the factor of all tokens, where they have one
-  std::vector<float> scales_;      // of each column, for coded tokens
-  std::vector<uint8_t> coded_;     // by token; empty: none is
-  std::vector<uint32_t> places_;   // by token; empty: its id
-  std::vector<float> factors_;     // by token; empty: common_
-  std::vector<uint8_t> dropped_;   // by token
+  float common_ = 1;              // the factor of all tokens, where they have one
+  std::vector<float> scales_;     // of each column, for coded tokens
+  std::vector<uint8_t> coded_;    // by token; empty: none is
+  std::vector<uint32_t> places_;  // by token; empty: its id
+  std::vector<float> factors_;    // by token; empty: common_
+  std::vector<uint8_t> dropped_;  // by token
 };
 
 }  // namespace nestling

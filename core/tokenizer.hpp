@@ -60,6 +60,7 @@ class Tokenizer {
 struct Vocabulary {
   std::vector<uint8_t> blob;
   std::vector<uint32_t> offsets;  // n + 1
+  bool repeats = false;           // whether a piece stands there twice, if they are sorted
 
   static constexpr size_t kNone = SIZE_MAX;
 
@@ -93,6 +94,7 @@ struct Vocabulary {
     const uint8_t *p = raw.data, *end = p + raw.size;
     uint32_t n = 0;
     if (!leb128(p, end, n) || n > kMost) return "over 4,000,000 pieces";
+    if (n > raw.size / 2) return "numbers that end early";
     if (order && ordered != n) return "not as many ids as pieces";
     std::vector<uint32_t> shared(n), rests(n);
     uint64_t total = 0, sum = 0;  // where size_t has 32 bits, counts could wrap around
@@ -110,6 +112,7 @@ struct Vocabulary {
     for (uint32_t i = 0; i < n; ++i) {
       const size_t before = i ? sorted.size() - starts[i - 1] : 0;
       if (shared[i] > before) return "a piece that shares more bytes than there are";
+      out.repeats |= i > 0 && shared[i] == before && rests[i] == 0;
       total += shared[i] + rests[i];
       if (total > kMostBytes) return "pieces of over 100 MB";
       starts[i] = static_cast<uint32_t>(sorted.size());
@@ -142,7 +145,12 @@ struct Vocabulary {
   static bool valid_utf8(Bytes text) {
     for (size_t i = 0; i < text.size;) {
       const uint8_t first = text.data[i];
-      const size_t size = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+      const size_t size = first < 0x80   ? 1
+                          : first < 0xC2 ? 0
+                          : first < 0xE0 ? 2
+                          : first < 0xF0 ? 3
+                          : first < 0xF5 ? 4
+                                         : 0;
       if (size == 0 || size > text.size - i) return false;
       for (size_t k = 1; k < size; ++k)
         if ((text.data[i + k] & 0xC0) != 0x80) return false;

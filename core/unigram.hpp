@@ -409,8 +409,8 @@ class Unigram {
     if (n == 0 || n >= Trie::kNone) return "a Unigram vocabulary of no pieces, or too many";
     if (options.unknown < 0 || static_cast<uint64_t>(options.unknown) >= n)
       return "a Unigram vocabulary without an unknown piece is not supported";
-    const bool moved = options.split_whitespace || options.replace_quotes || options.fold || options.trim_left ||
-                       options.strip_left;
+    const bool moved =
+        options.split_whitespace || options.replace_quotes || options.fold || options.trim_left || options.strip_left;
     if (options.prepend == UnigramOptions::First && moved)
       return "a Metaspace that marks the first word only, where a text's begin may be cut off, is not supported";
     double least = scores[0];
@@ -544,8 +544,10 @@ class Unigram {
   void map(const uint8_t* p, const uint8_t* end, UnigramScratch& scratch) const {
     if (options_.fold || options_.replace_quotes) p = scratch.folded.begin(), end = scratch.folded.end();
     scratch.normal.clear();
-    if (charsmap_.empty()) scratch.normal.append(p, static_cast<size_t>(end - p));
-    else charsmap_.normalize(p, end, scratch.normal);
+    if (charsmap_.empty())
+      scratch.normal.append(p, static_cast<size_t>(end - p));
+    else
+      charsmap_.normalize(p, end, scratch.normal);
   }
 
   void fold(const uint8_t* p, const uint8_t* end, Buffer& out) const {
@@ -644,15 +646,15 @@ class Unigram {
   UnigramOptions options_;
   double unknown_score_ = 0;
   uint32_t unknown_ = 0;
-  uint32_t bytes_[256] = {0};  // the pieces <0x00> to <0xFF>
+  uint32_t bytes_[256] = {0};       // the pieces <0x00> to <0xFF>
   std::vector<uint32_t> mark_ids_;  // of a mark alone
   uint64_t stamp_ = 0;
   int only_first_ = -1;  // the first byte of all added tokens, if they have one
   bool has_added_ = false, byte_fallback_ = false;
-  bool by_words_ = false;              // a space is always a space
+  bool by_words_ = false;  // a space is always a space
   bool begins_added_[256] = {false};
-  bool space_[256] = {false};          // ASCII whose normal form is a space
-  uint8_t plain_[256] = {0};           // ASCII whose normal form is one visible ASCII character: that one
+  bool space_[256] = {false};  // ASCII whose normal form is a space
+  uint8_t plain_[256] = {0};   // ASCII whose normal form is one visible ASCII character: that one
 };
 
 // One segment of a text: what is between two added tokens.
@@ -672,8 +674,10 @@ struct Unigram::Run {
     spaces = 0;
     if (options.trim_left) p = skip_white_space(p, end);
     if (options.trim_right) end = drop_white_space(p, end);
-    if (!model.by_words_) stretch(p, end, true);
-    else while (p < end) p = step(p, end);
+    if (!model.by_words_)
+      stretch(p, end, true);
+    else
+      while (p < end) p = step(p, end);
     if (!options.split_whitespace && !options.strip_right) push_marks(spaces);
   }
 
@@ -710,7 +714,8 @@ struct Unigram::Run {
         spaces = before;
         stretch(p, stop, false);
         return stop;
-      case Form::Open: break;
+      case Form::Open:
+        break;
     }
     spaces = before;
     stretch(p, end, true);
@@ -733,7 +738,8 @@ struct Unigram::Run {
     if (!model.charsmap_.empty()) {
       const uint8_t* first = p;
       const uint8_t* last = end;
-      do --last; while (last > p && (*last & 0xC0) == 0x80);
+      do --last;
+      while (last > p && (*last & 0xC0) == 0x80);
       if (joins()[next_code_point(last)] == Join::Prepend) return Form::Open;
       if (extends(joins()[next_code_point(first)])) return options.strip_right ? Form::Open : Form::Joined;
     }

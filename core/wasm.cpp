@@ -17,8 +17,8 @@ Tokenizer tokenizer;
 Table table;
 Scratch scratch;
 
-// A text's UTF-8 in a run of texts with a byte between each two. JavaScript knows its length in UTF-16 units, which is its
-// length in bytes if all is ASCII.
+// A text's UTF-8 in a run of texts with a byte between each two. JavaScript knows its length in UTF-16 units, which is
+// its length in bytes if all is ASCII.
 class Texts {
  public:
   Texts(const uint8_t* bytes, const uint32_t* units, bool ascii) : next_(bytes), units_(units), ascii_(ascii) {}
@@ -50,15 +50,6 @@ class Texts {
   const uint8_t* next_;
   const uint32_t* units_;
   bool ascii_;
-};
-
-// Takes ids, and keeps their number only.
-struct Count {
-  uint32_t taken = 0;
-  void push(uint32_t) { ++taken; }
-  void push_if(uint32_t, bool is) { taken += is; }
-  bool full() const { return false; }
-  void drain() {}
 };
 
 const char* kOtherIds = "added tokens with other ids than Hugging Face tokenizers gives them";
@@ -115,7 +106,8 @@ const char* unigram(const uint8_t* raw, size_t size, const uint32_t* order, size
   options.collapse_spaces = collapse_spaces, options.split_whitespace = split_whitespace;
   options.prepend = static_cast<UnigramOptions::Prepend>(prepend);
   tokenizer.is_unigram = true;
-  const char* wrong = Unigram::build(tokenizer.unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores, pieces, options);
+  const char* wrong =
+      Unigram::build(tokenizer.unigram, vocabulary.blob.data(), vocabulary.offsets.data(), scores, pieces, options);
   return wrong ? wrong : ready(vocabulary.size());
 }
 #endif
@@ -133,8 +125,8 @@ void table_tokens(size_t n, const uint32_t* places, const float* factors, float 
 
 EXPORT(table_drop) void table_drop(uint32_t token) { table.drop(token); }
 
-// Embeds n texts into rows of `out`. cut: how many had more tokens than the limit. Returns the first of these if it is to
-// stop there, or n.
+// Embeds n texts into rows of `out`. cut: how many had more tokens than the limit. Returns the first of these if it is
+// to stop there, or n.
 EXPORT(encode)
 size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, size_t dim, size_t limit,
               bool stop_at_cut, bool normalize, float* out, uint32_t* cut) {
@@ -147,12 +139,15 @@ size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii,
   return result.bad < n ? result.bad : n;
 }
 
+// How many tokens each text has: by a pool of no columns, so that the program holds one copy of the tokenizer.
 EXPORT(count)
 void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts) {
   Texts texts(bytes, units, ascii);
+  Pool& pool = scratch.pools[0];
   for (size_t i = 0; i < n; ++i) {
-    Count sink;
-    tokenizer.encode(texts.next(), scratch.tokens, sink);
-    counts[i] = sink.taken;
+    pool.start(table, *kernels(), 0, 0);
+    tokenizer.encode(texts.next(), scratch.tokens, pool);
+    pool.finish();
+    counts[i] = static_cast<uint32_t>(pool.met());
   }
 }

@@ -1,7 +1,8 @@
 // Text -> ids as BERT does it: BertNormalizer, BertPreTokenizer and WordPiece in one pass over UTF-8 bytes.
 //
-// A word of up to 15 ASCII letters and digits is one load, one hash, one look-up. What else there is goes one code point at
-// a time through the tables of codepoints.hpp. Words that are no piece are cut into pieces once and remembered.
+// A word of up to 15 ASCII letters and digits is one load, one hash, one look-up. What else there is goes one code
+// point at a time through the tables of codepoints.hpp. Words that are no piece are cut into pieces once and
+// remembered.
 #pragma once
 
 #include <memory>
@@ -205,7 +206,9 @@ class WordPiece {
     if (NEST_UNLIKELY(sink.full())) sink.drain();
     memset(scratch.word + size, 0, 16);
     const Key key = key_of(scratch.word, size);
-    const uint32_t id = count > options_.most_chars ? Pieces::kNone : size > 16 ? words_.find(scratch.word, size) : words_.find(key);
+    const uint32_t id = count > options_.most_chars ? Pieces::kNone
+                        : size > 16                 ? words_.find(scratch.word, size)
+                                                    : words_.find(key);
     if (id != Pieces::kNone) return sink.push(id);
     finish(key, size, count, scratch, sink);
   }
@@ -251,8 +254,8 @@ class WordPiece {
     return nullptr;
   }
 
-  // Canonical order can move these marks past one another; which words that concerns, only `tokenizers` knows. Words with
-  // marks that no piece has are unknown in any order.
+  // Canonical order can move these marks past one another; which words that concerns, only `tokenizers` knows. Words
+  // with marks that no piece has are unknown in any order.
   static bool order_matters(const uint8_t* blob, size_t size) {
     static const uint32_t kReordered[] = {
 #include "tables/reordered.inc"
@@ -276,7 +279,7 @@ class WordPiece {
 
   WordPieceOptions options_;
   const CodePoints* points_ = nullptr;
-  Pieces words_, rest_;         // pieces that begin a word; those that go on, without their ##
+  Pieces words_, rest_;  // pieces that begin a word; those that go on, without their ##
   Kind ascii_[128] = {};
   uint32_t ascii_ids_[256] = {0};  // of marks
   uint8_t classes_[256] = {0}, takes_[256] = {0}, is_mark_[256] = {0};

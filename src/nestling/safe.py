@@ -1,8 +1,7 @@
 """Bytes on disk, safely: atomic writes, bounded JSON, checked safetensors.
 
-Nothing here trusts a file. Sizes are capped before anything is allocated, a safetensors header is read twice
-(once here, for the caps, once by the safetensors library, for its own audit), and a write either happens whole
-or leaves the old file as it was.
+Nothing here trusts a file. Sizes are capped and a safetensors header is checked whole before anything is allocated, and
+a write either happens whole or leaves the old file as it was.
 """
 
 import json
@@ -21,8 +20,8 @@ from nestling.errors import InputError, ModelFileError
 
 MAX_JSON_BYTES = 100_000_000
 MAX_HEADER_BYTES = 10_000_000
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
-              "U8": 1}  # fmt: skip
+NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+               "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -179,6 +178,9 @@ def read_header(path: Path) -> dict[str, Any]:
 def _check_header(path: Path, header: Any, body: int) -> None:
     if not isinstance(header, dict):
         raise _damaged(path, "a header that is no JSON object")
+    about = header.get("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise _damaged(path, "metadata that is no object of strings")
     spans = []
     for name, entry in header.items():
         if name == "__metadata__":
@@ -187,7 +189,7 @@ def _check_header(path: Path, header: Any, body: int) -> None:
         count = 1
         for side in shape:
             count *= side
-        if count * ITEM_BYTES[entry["dtype"]] != offsets[1] - offsets[0]:
+        if count * np.dtype(NUMPY_TYPES[entry["dtype"]]).itemsize != offsets[1] - offsets[0]:
             raise _damaged(path, f"tensor {name!r} whose shape {shape} disagrees with its bytes")
         spans.append(offsets)
     end = 0
@@ -208,8 +210,8 @@ def _shape_and_offsets(path: Path, name: str, entry: Any) -> tuple[list[int], tu
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not (whole_numbers(shape) and whole_numbers(offsets) and len(offsets) == 2 and len(shape) <= 4):
         raise _damaged(path, f"tensor {name!r} with a bad shape or data_offsets")
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in ITEM_BYTES:
-        known = ", ".join(ITEM_BYTES)
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in NUMPY_TYPES:
+        known = ", ".join(NUMPY_TYPES)
         raise ModelFileError(
             f"{path}: tensor {name!r} has dtype {entry['dtype']!r};", f"read are {known}.", "Convert it."
         )
@@ -221,12 +223,27 @@ def _damaged(path: Path, what: str) -> ModelFileError:
 
 
 def read_tensors(path: Path) -> dict[str, Array]:
-    """Every tensor of a safetensors file whose header `read_header` accepts."""
-    import safetensors
+    """Every tensor of a safetensors file whose header `read_header` accepts.
 
+    By plain reads, once into memory: a file that shrinks while it is mapped would end the process.
+    """
     header = read_header(path)
+    tensors = {}
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in sorted(header) if name != "__metadata__"}
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ModelFileError(f"{path}: {error}.", "A well-formed safetensors file was expected.", DAMAGED) from error
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            for name, entry in sorted(header.items()):
+                if name == "__metadata__":
+                    continue
+                first, last = entry["data_offsets"]
+                dtype = np.dtype(NUMPY_TYPES[entry["dtype"]])
+                file.seek(start + first)
+                values = np.fromfile(file, dtype, (last - first) // dtype.itemsize)
+                if values.nbytes != last - first:
+                    raise _damaged(path, f"tensor {name!r} that ends early")
+                tensors[name] = values.reshape(entry["shape"])
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror or error}.", "A safetensors file was expected.", "Check the path."
+        ) from error
+    return tensors

@@ -446,7 +446,7 @@ def test_a_tokenizer_that_fails_on_a_text_says_so(name: str) -> None:
     """A panic of the Rust code is a BaseException, which would end a program that catches Exception."""
     tokenizer = TextTokenizer(json.dumps({**PANICS, **FAILS}[name]), "x")
     with pytest.raises(InputError, match="The tokenizer of x failed on one of 1 texts: "):
-        tokenizer.encode([HARD])
+        tokenizer.twin.encode([HARD])
 
 
 def test_the_panics_are_panics() -> None:

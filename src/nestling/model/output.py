@@ -52,7 +52,9 @@ def finish(sums: Floats, counts: Array, normalize: bool, dtype: str) -> Array:
         return np.packbits(sums > 0, axis=1)
     if dtype == "int8":
         largest = np.abs(sums).max(axis=1, initial=0)
-        return np.rint(sums * (np.float32(127) / np.where(largest > 0, largest, 1))[:, None]).astype(np.int8)
+        return np.rint(
+            sums * (np.float32(127) / np.where(largest > 1e-36, largest, np.float32(np.inf)))[:, None]
+        ).astype(np.int8)
     if normalize:
         return _unit_sums(sums).astype(dtype, copy=False)
     return (sums / np.maximum(counts, 1).astype(np.float32)[:, None]).astype(dtype, copy=False)

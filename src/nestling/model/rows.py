@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.model.pack import pack_nibbles, unpack_nibbles
+from nestling.text.native import core_module
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -181,10 +182,13 @@ class ProductRows:
     def unfolded(self) -> npt.NDArray[np.int8]:
         """All rows without their scales, (n, dim) int8: of the words where `coded`, else the exact ones."""
         decoded = np.empty((len(self.codes), self.dim), np.int8)
-        start = 0
-        for block, width in enumerate(self.widths):
-            decoded[:, start : start + width] = self.words[:, start : start + width][self.codes[:, block]]
-            start += width
+        core, _ = core_module()
+        if core is not None:
+            core.unfold_product(self.codes, self.words, np.asarray(self.widths, np.uint32), decoded)
+        else:
+            ends = np.cumsum(self.widths).tolist()
+            for block, (end, width) in enumerate(zip(ends, self.widths, strict=True)):
+                decoded[:, end - width : end] = self.words[:, end - width : end][self.codes[:, block]]
         if not len(self.exact_ids):
             return decoded
         rows = np.empty((self.size, self.dim), np.int8)

@@ -55,6 +55,19 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class How:
+    """The options of one call of `encode`, checked."""
+
+    dim: int
+    overflow: Overflow
+    normalize: bool
+    dtype: Dtype
+    threads: int | None
+    progress: bool
+    errors: Errors
+
+
+@dataclass(frozen=True)
 class Check:
     """What `StaticModel.verify` found for one canary text."""
 
@@ -194,8 +207,8 @@ class StaticModel:
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
         plain = dim is None and task is None and threads is None and out is None
-        plain = plain and overflow == "cut" and normalize and not progress
-        if plain and dtype == "float32" and errors == "strict" and self._core is not None and type(texts) in (str, list):
+        plain = plain and overflow == "cut" and normalize and not progress and dtype == "float32"
+        if plain and errors == "strict" and self._core is not None and type(texts) in (str, list):
             vectors, cut = self._by_core_plainly(texts)  # type: ignore[arg-type]
             if cut == 0:
                 return vectors
@@ -245,8 +258,9 @@ class StaticModel:
         count = 1 if isinstance(listed, str) else len(listed)
         shape = (width,) if single else (count, width)
         vectors = output_array(out, shape, np.dtype(np.uint8 if dtype == "binary" else dtype))
+        how = How(dim, overflow, normalize, dtype, threads, progress, errors)
         work = self._by_twin if self._core is None else self._by_core
-        cut = work(listed, vectors.reshape(count, width), dim, overflow, normalize, dtype, threads, progress, errors)
+        cut = work(listed, vectors.reshape(count, width), how)
         return vectors, cut
 
     def _by_core_plainly(self, texts: str | list[str]) -> tuple[Array, int]:
@@ -257,57 +271,34 @@ class StaticModel:
         limit = -1 if document.max_tokens is None else min(document.max_tokens, MOST_TOKENS)
         return vectors, self._core.encode(texts, vectors, document.dim, limit, False, True, 0, usable_cores())
 
-    def _by_core(
-        self,
-        texts: list[str] | str,
-        vectors: Array,
-        dim: int,
-        overflow: Overflow,
-        normalize: bool,
-        dtype: Dtype,
-        threads: int | None,
-        progress: bool,
-        errors: Errors,
-    ) -> int:
+    def _by_core(self, texts: list[str] | str, vectors: Array, how: How) -> int:
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
-        limit = -1 if self.max_tokens is None or overflow == "split" else min(self.max_tokens, MOST_TOKENS)
-        options = dim, limit, overflow == "error", normalize, DTYPES[dtype], threads or usable_cores()
-        if progress and not isinstance(texts, str):
-            return sum(
-                self._by_core(
-                    texts[start:stop], vectors[start:stop], dim, overflow, normalize, dtype, threads, False, errors
-                )
-                for start, stop in with_bar(len(texts))
-            )
-        cut: int = self._core.encode(texts, vectors, *options)
+        if how.progress and not isinstance(texts, str):
+            slices = with_bar(len(texts))
+            quiet = replace(how, progress=False)
+            return sum(self._by_core(texts[start:stop], vectors[start:stop], quiet) for start, stop in slices)
+        limit = -1 if self.max_tokens is None or how.overflow == "split" else min(self.max_tokens, MOST_TOKENS)
+        options = how.dim, limit, how.overflow == "error", how.normalize, DTYPES[how.dtype]
+        cut: int = self._core.encode(texts, vectors, *options, how.threads or usable_cores())
         if cut >= 0:
             return cut
-        checked = check_texts(texts, errors)[0]  # raises, unless half characters are to be replaced, or a text is long
-        if errors == "replace" and checked != texts:
-            return self._by_core(checked, vectors, dim, overflow, normalize, dtype, threads, False, "strict")
+        checked = check_texts(texts, how.errors)[0]  # raises, unless half characters are replaced, or a text is long
+        if how.errors == "replace" and checked != texts:
+            return self._by_core(checked, vectors, replace(how, errors="strict"))
+        if len(checked) <= -1 - cut:
+            raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
         raise self._too_long(-1 - cut, int(self.tokenizer.encode([checked[-1 - cut]]).lengths[0]))
 
-    def _by_twin(
-        self,
-        texts: Sequence[str],
-        vectors: Array,
-        dim: int,
-        overflow: Overflow,
-        normalize: bool,
-        dtype: Dtype,
-        threads: int | None,
-        progress: bool,
-        errors: Errors,
-    ) -> int:
+    def _by_twin(self, texts: Sequence[str], vectors: Array, how: How) -> int:
         """The same in numpy."""
 
         def work(span: tuple[int, int]) -> int:
-            tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], overflow, span[0])
-            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, dim)
-            vectors[span[0] : span[1]] = finish(sums, kept, normalize, dtype)
+            tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], how.overflow, span[0])
+            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim)
+            vectors[span[0] : span[1]] = finish(sums, kept, how.normalize, how.dtype)
             return cut
 
-        return sum(over_units(work, units_of(texts), threads, progress))
+        return sum(over_units(work, units_of(texts), how.threads, how.progress))
 
     def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
         """`encode` with the model's prompt for queries, if it has one."""

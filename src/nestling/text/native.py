@@ -16,6 +16,9 @@ CoreTokenizer = Any  # nestling._core.Tokenizer, which may not be there
 PURE = "NESTLING_PURE"  # an environment variable that switches the core off
 
 
+MOST_ADDED = 1000
+
+
 class _NotExactlyError(Exception):
     """Something in a plan that the core does not do exactly."""
 
@@ -84,6 +87,7 @@ def _wordpiece(packed: PackedTokenizer) -> dict[str, Any]:
 def _added(frame: dict[str, Any]) -> list[tuple[str, int, bool, bool]]:
     """Added tokens as the core takes them: content, id, lstrip, rstrip."""
     tokens = frame["added_tokens"] or []
+    _need(len(tokens) <= MOST_ADDED, f"over {MOST_ADDED} added tokens")
     for token in tokens:
         plain = token.get("normalized") is False and token.get("single_word") is False
         _need(plain, f"an added token, {token['content']!r}, that is matched in normalised text or as a whole word")
@@ -117,6 +121,7 @@ def _unigram_normalizer(normalizer: dict[str, Any] | None, alone: bool) -> dict[
         found["fold"], steps = True, steps[len(FOLD) :]
     if steps[:1] and steps[0]["type"] == "Precompiled":
         found["charsmap"] = b64decode(steps.pop(0)["precompiled_charsmap"], validate=True)
+        _need(bool(found["charsmap"]), "a charsmap of no bytes")
     if steps[:1] and steps[0]["type"] == "Strip":
         found["strip"] = _sides(steps.pop(0))
     if steps[:1] and steps[0] in SPACES[: 1 + alone]:
