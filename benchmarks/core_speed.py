@@ -1,6 +1,6 @@
 """How fast the core is, beside what it replaces: writes benchmarks/results/core_speed.json.
 
-    python benchmarks/core_speed.py [--only english,documents,scripts,unigram,floor,threads,cold]
+    python benchmarks/core_speed.py [--only english,documents,scripts,unigram,floor,threads,calls,cold]
 
 All on real texts that are distinct, one library in turn with another, each in a process of its own (score/speed.py): a
 29.5k x 256 table as int8 with a scale a row, as int8 with one scale (model2vec's form) and as float32, and nano, beside
@@ -44,20 +44,22 @@ ROUNDS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="english,documents,scripts,unigram,floor,threads,cold")
+    parser.add_argument("--only", default="english,documents,scripts,unigram,floor,threads,calls,cold")
     parts = parser.parse_args().only.split(",")
     report = json.loads(OUT.read_text()) if OUT.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         sources = tables(Path(scratch))
         for name, texts in (("english", sentences), ("documents", documents), ("scripts", lines)):
             if name in parts:
-                report[name] = measure(sources, texts(), rounds=ROUNDS, lengths=(), seconds_a_cell=0.5, progress=True)
+                report[name] = measure(sources, texts(), rounds=11, lengths=(), seconds_a_cell=0.5, widths=[1])
         if "unigram" in parts:
             report["unigram"] = {name: unigram(path) for name, path in unigrams().items()}
         if "floor" in parts:
             report["floor"] = floor(Path(sources[0]))
         if "threads" in parts:
             report["threads"] = threads(sources[0])
+        if "calls" in parts:
+            report["calls"] = calls()
         if "cold" in parts:
             report["cold"] = cold(sources)
     write_text(OUT, json.dumps(report, indent=1) + "\n")
@@ -221,6 +223,19 @@ def serve_rounds(path: str) -> None:
         start = time.perf_counter()
         model.encode(texts, threads=int(line), out=out)
         print((time.perf_counter() - start) / len(texts) * 1e9, flush=True)
+
+
+def calls(rounds: int = 20) -> dict[str, float]:
+    """Wall microseconds a call with one text, nano, distinct texts in turn: the median of the means of 1,000 calls."""
+    model, texts = nestling.load("nano"), sentences()[: rounds * 1000]
+    means = []
+    for turn in range(rounds):
+        part = texts[turn * 1000 : turn * 1000 + 1000]
+        start = time.perf_counter()
+        for text in part:
+            model.encode(text)
+        means.append((time.perf_counter() - start) * 1000)
+    return {"median_us": round(statistics.median(means), 2), "least_us": round(min(means), 2)}
 
 
 def cold(sources: list[str], rounds: int = 9) -> dict[str, Any]:

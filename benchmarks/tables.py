@@ -227,7 +227,7 @@ def targets() -> str:
 
     cold, threads = report["cold"], report["threads"]
     unigram = {name: each["english"]["ratio"] for name, each in report["unigram"].items()}
-    late = 1000 * peer("english", "nano")["latency"]["median_ms"]
+    late = report["calls"]["median_us"]
     two, apart = (threads["one thread"]["median"] / threads[way]["median"] for way in ("two threads", "two processes"))
     web = results("web")["chromium"]["models"]["int8"]["encode into an array"]
     rows = [

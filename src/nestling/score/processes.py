@@ -27,6 +27,7 @@ if os.path.exists("/proc/self/status"):
 import json
 print(json.dumps(facts), file=answers)
 """
+AT_ONCE = 10_000  # texts of a call: more would measure how the system hands out fresh memory for what comes back
 Times = list[tuple[float, float]]  # wall and CPU seconds
 
 
@@ -76,10 +77,11 @@ def serve(encode: Callable[[list[str]], Any], answers: TextIO) -> None:
     for line in sys.stdin:
         times = []
         for texts in json.loads(line):
-            wall, cpu = time.perf_counter(), time.process_time()
-            rows = encode(texts)
-            times.append((time.perf_counter() - wall, time.process_time() - cpu))
-            assert len(rows) == len(texts), f"{len(rows)} rows for {len(texts)} texts"
+            cpu, wall = time.process_time(), time.perf_counter()  # asking for the first takes a microsecond
+            found = sum(len(encode(texts[start : start + AT_ONCE])) for start in range(0, len(texts), AT_ONCE))
+            wall = time.perf_counter() - wall
+            times.append((wall, time.process_time() - cpu))
+            assert found == len(texts), f"{found} rows for {len(texts)} texts"
         print(json.dumps(times), file=answers, flush=True)
 
 

@@ -91,6 +91,7 @@ def measure(
     rounds: int = 5,
     seconds_a_cell: float = 1.0,
     lengths: Sequence[int] = LENGTHS,
+    widths: Sequence[int] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Measure models beside one another; the module's top has the shape of the report.
@@ -99,6 +100,7 @@ def measure(
     "st-static:FOLDER", "minilm-onnx:FOLDER", "tokie:FOLDER", where FOLDER may be a shipped name or a .nest file too,
     and "wordllama". "model2vec" alone is model2vec on the first model; so are "st-static" and "tokie".
     texts: shuffled ones, as of `draw_texts`. seconds_a_cell: that one peer takes for one cell of one round, about.
+    widths: numbers of threads, default 1 and all cores.
     """
     if not sources or rounds < 1 or seconds_a_cell <= 0:
         raise InputError(
@@ -111,7 +113,7 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         peers = [make_peer(source, Path(scratch)) for source in sources]
         cells, singles = cut_cells(texts, tokenizer_of(peers[0]), lengths, rounds)
-        widths = sorted({1, len(cores())})
+        widths = sorted({1, len(cores())} if widths is None else set(widths))
         total = len(peers) * (len(cells) * rounds * len(widths) + COLD_RUNS + 1 + rounds)
         with tqdm(total=total, desc="speed", unit=" turns", disable=not progress) as bar:
             interpreter, cold = _cold_starts(peers, bar)
