@@ -416,3 +416,14 @@ def test_other_plans_give_the_ids_of_the_reference(change: Callable[[dict[str, A
     expected = reference_of(plan).encode_batch(texts, add_special_tokens=False)
     tokenizer = TextTokenizer(PackedTokenizer.of(check_plan(dump_plan(plan), "changed"), "changed"), "changed")
     assert tokenizer.encode(texts).ids.tolist() == [id_ for one in expected for id_ in one.ids]
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_broken_text_beyond_the_first_slice_of_a_bar(progress: bool, nano: nestling.StaticModel) -> None:
+    texts = ["a b"] * 70_000
+    texts[-1] = "a \ud800"
+    with pytest.raises(nestling.InputError, match=r"texts\[69999\] holds a lone surrogate"):
+        nano.encode(texts, progress=progress)
+    replaced = nano.encode(texts, progress=progress, errors="replace")
+    assert replaced[0].tobytes() == nano.encode("a b").tobytes()
+    assert replaced[-1].tobytes() == nano.encode("a \ufffd").tobytes()

@@ -273,21 +273,26 @@ class StaticModel:
 
     def _by_core(self, texts: list[str] | str, vectors: Array, how: How) -> int:
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
-        if how.progress and not isinstance(texts, str):
-            slices = with_bar(len(texts))
-            quiet = replace(how, progress=False)
-            return sum(self._by_core(texts[start:stop], vectors[start:stop], quiet) for start, stop in slices)
         limit = -1 if self.max_tokens is None or how.overflow == "split" else min(self.max_tokens, MOST_TOKENS)
         options = how.dim, limit, how.overflow == "error", how.normalize, DTYPES[how.dtype]
-        cut: int = self._core.encode(texts, vectors, *options, how.threads or usable_cores())
-        if cut >= 0:
-            return cut
-        checked = check_texts(texts, how.errors)[0]  # raises, unless half characters are replaced, or a text is long
+        sliced = how.progress and not isinstance(texts, str)
+        all_cut = 0
+        for start, stop in with_bar(len(texts)) if sliced else [(0, len(texts))]:
+            part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
+            cut: int = self._core.encode(*part, *options, how.threads or usable_cores())
+            if cut < 0:
+                return self._by_core_again(texts, vectors, how, start - 1 - cut)
+            all_cut += cut
+        return all_cut
+
+    def _by_core_again(self, texts: list[str] | str, vectors: Array, how: How, bad: int) -> int:
+        """The core stopped at texts[bad]: say why; or put U+FFFD for half characters, and do it again."""
+        checked = check_texts(texts, how.errors)[0]  # raises for what is no text
         if how.errors == "replace" and checked != texts:
             return self._by_core(checked, vectors, replace(how, errors="strict"))
-        if len(checked) <= -1 - cut:
+        if len(checked) <= bad:
             raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
-        raise self._too_long(-1 - cut, int(self.tokenizer.encode([checked[-1 - cut]]).lengths[0]))
+        raise self._too_long(bad, int(self.tokenizer.encode([checked[bad]]).lengths[0]))
 
     def _by_twin(self, texts: Sequence[str], vectors: Array, how: How) -> int:
         """The same in numpy."""
