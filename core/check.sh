@@ -24,14 +24,23 @@ main() {
 }
 
 need_clang() {
-  CLANG=$(command -v clang++ || command -v clang++-14 || true)
-  [ -z "$CLANG" ] || return 0
+  has_clang && return
   if [ "$(id -u)" = 0 ]; then as_root=""; elif command -v sudo >/dev/null; then as_root="sudo"; else
-    echo "core/check.sh needs clang: as root, apt-get install clang" >&2
+    echo "core/check.sh needs clang and its runtime: as root, apt-get install clang libclang-rt-dev" >&2
     exit 1
   fi
-  $as_root apt-get install --yes --no-install-recommends clang || { $as_root apt-get update && $as_root apt-get install --yes clang; }
-  CLANG=$(command -v clang++)
+  $as_root apt-get update -q
+  $as_root apt-get install -q --yes --no-install-recommends clang
+  has_clang && return
+  $as_root apt-get install -q --yes --no-install-recommends "libclang-rt-$("$CLANG" -dumpversion | cut -d. -f1)-dev"
+  has_clang || { echo "core/check.sh: $CLANG cannot build a fuzzer" >&2; exit 1; }
+}
+
+# A clang that can build a fuzzer: its runtime is a package of its own.
+has_clang() {
+  CLANG=$(command -v clang++ || command -v clang++-14) || return 1
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+    "$CLANG" -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null
 }
 
 compile() {
