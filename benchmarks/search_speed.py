@@ -1,4 +1,4 @@
-"""`nestling search` over 100 MB of real text: seconds, from the command line, with the plain twin.
+"""`nestling search` over 100 MB of real text: seconds, from the command line.
 
     python benchmarks/search_speed.py [--data DIR] [--rounds 3]
 
