@@ -149,7 +149,8 @@ def speed() -> str:
         rates = [f"{cells[name]['texts_s']:,.0f}" for name in ("mixed", "8", "128")]
         figures = [f"{1000 * late['median_ms']:,.0f}", f"{cold['wall_s']:.2f}", f"{cold['peak_mb']:.0f}"]
         name = peer["name"] + " (ids only)" * peer["name"].startswith("tokie:")
-        rows.append([name, *rates, f"{1 / cells['mixed']['ratio_cpu']:,.2g}", *figures])
+        times = 1 / cells["mixed"]["ratio_cpu"]
+        rows.append([name, *rates, f"{times:,.0f}" if times >= 10 else f"{times:.2g}", *figures])
     machine = report["machine"]
     note = (
         f"One thread; {report['rounds']} rounds in turn, medians; no text is met twice. {machine['arch']}, "
