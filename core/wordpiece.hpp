@@ -234,9 +234,8 @@ class WordPiece {
       if (c >= 128) continue;
       ascii_[c] = (*points_)[c].kind;
       const bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z', digit = c >= '0' && c <= '9';
-      if ((ascii_[c] == Kind::Keep) != (letter || digit)) {
-        if (ascii_[c] == Kind::Keep) return "a normalizer that takes other ASCII characters than letters and digits";
-      }
+      if (ascii_[c] == Kind::Keep && !letter && !digit)
+        return "a normalizer that takes other ASCII characters than letters and digits";
       if (letter || digit) classes_[c] = kWord;
       if (ascii_[c] == Kind::Space) classes_[c] = kTaken, takes_[c] = 1;
       if (ascii_[c] == Kind::Punctuation) {

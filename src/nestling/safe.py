@@ -100,9 +100,11 @@ def read_bytes(path: Path, most: int) -> bytes:
             raise ModelFileError(f"{path} has {size:,} bytes;", f"at most {most:,} are read.", "Check the file.")
         return path.read_bytes()
     except OSError as error:
-        raise ModelFileError(
-            f"{path} cannot be read: {error.strerror or error}.", "A readable file was expected.", "Check the path."
-        ) from error
+        raise _unreadable(path, error, "A readable file was expected.") from error
+
+
+def _unreadable(path: Path, error: OSError, expected: str) -> ModelFileError:
+    return ModelFileError(f"{path} cannot be read: {error.strerror or error}.", expected, "Check the path.")
 
 
 def _regular_size(path: Path) -> int:
@@ -168,9 +170,7 @@ def read_header(path: Path) -> dict[str, Any]:
                 raise _damaged(path, f"a header of {length:,} bytes in a file of {size:,}")
             header = parse_json(file.read(length), f"the header of {path}")
     except OSError as error:
-        raise ModelFileError(
-            f"{path} cannot be read: {error.strerror or error}.", "A safetensors file was expected.", "Check the path."
-        ) from error
+        raise _unreadable(path, error, "A safetensors file was expected.") from error
     _check_header(path, header, size - 8 - length)
     return dict(header)
 
@@ -243,7 +243,5 @@ def read_tensors(path: Path) -> dict[str, Array]:
                     raise _damaged(path, f"tensor {name!r} that ends early")
                 tensors[name] = values.reshape(entry["shape"])
     except OSError as error:
-        raise ModelFileError(
-            f"{path} cannot be read: {error.strerror or error}.", "A safetensors file was expected.", "Check the path."
-        ) from error
+        raise _unreadable(path, error, "A safetensors file was expected.") from error
     return tensors

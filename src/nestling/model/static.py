@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, TypeGuard, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -207,23 +207,23 @@ class StaticModel:
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
         plain = dim is None and task is None and threads is None and out is None
-        plain = plain and overflow == "cut" and normalize and not progress and dtype == "float32"
-        if plain and errors == "strict" and self._core is not None and type(texts) in (str, list):
-            vectors, cut = self._by_core_plainly(texts)  # type: ignore[arg-type]
-            if cut == 0:
-                return vectors
-        vectors, cut = self.encode_counting(
-            texts,
-            task=task,
-            dim=dim,
-            overflow=overflow,
-            normalize=normalize,
-            dtype=dtype,
-            threads=threads,
-            out=out,
-            progress=progress,
-            errors=errors,
-        )
+        plain = plain and overflow == "cut" and normalize and not progress and dtype == "float32" and errors == "strict"
+        cut = -1
+        if plain and self._core is not None and _as_is(texts):
+            vectors, cut = self._by_core_plainly(texts)
+        if cut < 0:
+            vectors, cut = self.encode_counting(
+                texts,
+                task=task,
+                dim=dim,
+                overflow=overflow,
+                normalize=normalize,
+                dtype=dtype,
+                threads=threads,
+                out=out,
+                progress=progress,
+                errors=errors,
+            )
         if cut:
             warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
         return vectors
@@ -251,8 +251,8 @@ class StaticModel:
         prompt = self._prompt(task)
         single = isinstance(texts, str)
         listed: list[str] | str
-        if self._core is not None and not prompt and (isinstance(texts, str) or type(texts) is list):
-            listed = texts  # the core looks at what is in it
+        if self._core is not None and not prompt and _as_is(texts):
+            listed = texts
         else:
             listed = [prompt + text for text in check_texts(texts, errors)[0]]
         count = 1 if isinstance(listed, str) else len(listed)
@@ -264,17 +264,19 @@ class StaticModel:
         return vectors, cut
 
     def _by_core_plainly(self, texts: str | list[str]) -> tuple[Array, int]:
-        """Without options, in a microsecond or two a call: the vectors, and 0 if all is well and nothing was cut."""
-        document = self.document
-        shape = document.dim if type(texts) is str else (len(texts), document.dim)
-        vectors = np.empty(shape, np.float32)
-        limit = -1 if document.max_tokens is None else min(document.max_tokens, MOST_TOKENS)
-        return vectors, self._core.encode(texts, vectors, document.dim, limit, False, True, 0, usable_cores())
+        """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
+        dim = self.document.dim
+        vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
+        return vectors, self._core.encode(texts, vectors, dim, self._core_limit("cut"), False, True, 0, usable_cores())
+
+    def _core_limit(self, overflow: Overflow) -> int:
+        """The most tokens of a text as the core takes it: -1 for no limit."""
+        limit = self.document.max_tokens
+        return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
 
     def _by_core(self, texts: list[str] | str, vectors: Array, how: How) -> int:
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
-        limit = -1 if self.max_tokens is None or how.overflow == "split" else min(self.max_tokens, MOST_TOKENS)
-        options = how.dim, limit, how.overflow == "error", how.normalize, DTYPES[how.dtype]
+        options = how.dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize, DTYPES[how.dtype]
         sliced = how.progress and not isinstance(texts, str)
         all_cut = 0
         for start, stop in with_bar(len(texts)) if sliced else [(0, len(texts))]:
@@ -441,6 +443,11 @@ class StaticModel:
         centroids = rows.centroids.gather(np.arange(rows.centroids.size))
         size = self.tokenizer.size
         return centroids, {"weights": weights[:size], "mapping": rows.mapping[:size].astype(np.int32)}
+
+
+def _as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:
+    """Whether the core takes the texts as they came; it looks itself at what is in them."""
+    return isinstance(texts, str) or type(texts) is list
 
 
 def cut_message(cut: int, texts: int, limit: int | None) -> str:
