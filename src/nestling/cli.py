@@ -112,12 +112,13 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
 @click.option("--corpus", help="File of texts, instead of the recipe's.")
 @click.option("--data", type=PATH, help="What data: in the recipe stands for; default NESTLING_DATA or ../shared.")
 @click.option("--cache", type=PATH, help="Where stages are kept; default NESTLING_CACHE or ~/.cache/nestling.")
-@click.option("--device", default="cpu", show_default=True, help="Of a teacher that torch runs: cpu or cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Of teachers and training: cpu or cuda.")
+@click.option("--quick", is_flag=True, help="On 20,000 texts and 5,000 pairs, in minutes, to see it work.")
 @click.option("--report", type=PATH, help="Also write sizes, scores and the shrink table to this JSON file.")
 @as_json
 def make(recipe: Path, report: Path | None, as_json: bool, **options: Any) -> None:
     """Make a model from a recipe: teacher and corpus in, .nest file and card out. Goes on where it stopped."""
-    from nestling.make.recipe import make as make_model
+    from nestling.make.run import make as make_model
     from nestling.safe import check_target, write_text
 
     if report:

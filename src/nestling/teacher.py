@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from nestling.errors import MissingExtraError, ModelFileError
 from nestling.files.hub import find_folder
+from nestling.model.native import usable_cores
 from nestling.safe import MAX_JSON_BYTES, read_bytes, read_json
 from nestling.text.twin import parse_tokenizer
 
@@ -28,6 +29,8 @@ class Teacher:
     """name and licence: for the lineage. tokenizer_json: its whole tokenizer. fingerprint: a hash of its files.
 
     forward: (n, length) int64 token ids -> (n, length, dim) float32 outputs of the last layer, one a position.
+    pooling: "cls" or "mean", how outputs become its sentence vector. max_tokens: the longest text that it was made for.
+    workers: threads that may call `forward` at once. tokens_a_batch: what it is fastest with.
     encoder: the whole SentenceTransformer, where torch runs the teacher.
     """
 
@@ -37,6 +40,10 @@ class Teacher:
     tokenizer_json: str
     fingerprint: str
     forward: Callable[[npt.NDArray[np.int64]], Vectors]
+    pooling: str = "mean"
+    max_tokens: int = 512
+    workers: int = 1
+    tokens_a_batch: int = 8192
     encoder: Any = None
 
     def ends(self) -> tuple[list[int], list[int]]:
@@ -80,6 +87,12 @@ def _refused(folder: Path, what: str) -> ModelFileError:
     )
 
 
+def _known_pooling(folder: Path, pooling: str) -> str:
+    if pooling not in ("cls", "mean"):
+        raise _refused(folder, f"a pooling {pooling!r}, which is neither cls nor mean")
+    return pooling
+
+
 def _read_tokenizer(folder: Path) -> str:
     if not (folder / "tokenizer.json").exists():
         raise _refused(folder, "no tokenizer.json")
@@ -98,7 +111,9 @@ def _onnx_teacher(folder: Path, graph: Path, card: dict[str, Any]) -> Teacher:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx", f"The ONNX teacher {folder}") from error
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    alone = onnxruntime.SessionOptions()
+    alone.intra_op_num_threads = 1  # a third faster when each core has a batch of its own than with shared ones
+    session = onnxruntime.InferenceSession(graph, alone, providers=["CPUExecutionProvider"])
     inputs = [entry.name for entry in session.get_inputs()]
     output = session.get_outputs()[0]
     known = {"input_ids", "attention_mask", "token_type_ids"}
@@ -117,6 +132,10 @@ def _onnx_teacher(folder: Path, graph: Path, card: dict[str, Any]) -> Teacher:
         tokenizer_json=_read_tokenizer(folder),
         fingerprint=_hash_files(folder, graph.name, "tokenizer.json"),
         forward=forward,
+        pooling=_known_pooling(folder, str(card.get("pooling", "mean"))),
+        max_tokens=int(card.get("max_tokens", 512)),
+        workers=usable_cores(),
+        tokens_a_batch=512,
     )
 
 
@@ -149,5 +168,15 @@ def _torch_teacher(folder: Path, card: dict[str, Any], device: str, source: str)
         tokenizer_json=tokenizer_json,
         fingerprint=_hash_files(folder, "config.json", "model.safetensors", "tokenizer.json"),
         forward=forward,
+        pooling=_torch_pooling(folder, encoder),
+        max_tokens=int(encoder.max_seq_length or 512),
         encoder=encoder,
     )
+
+
+def _torch_pooling(folder: Path, encoder: Any) -> str:
+    """That of the module after the transformer; what comes after it but unit length would change its vectors."""
+    others = [type(module).__name__ for module in list(encoder)[2:]]
+    if others not in ([], ["Normalize"]):
+        raise _refused(folder, f"the modules {', '.join(others)} after its pooling")
+    return _known_pooling(folder, str(getattr(encoder[1], "pooling_mode", "mean"))) if len(encoder) > 1 else "mean"

@@ -10,8 +10,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,71 +21,53 @@ from tqdm import tqdm
 
 from nestling.files.parts import Document, Parts
 from nestling.make.corpus import Corpus
+from nestling.make.settings import Distillation, Vocabulary
+from nestling.make.targets import save_array, through_all
+from nestling.make.vocabulary import choose_words
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
-from nestling.safe import atomic_write
 from nestling.shrink.dims import main_axes, tiers_of, token_moment
 from nestling.teacher import Teacher
 from nestling.text.count import batches, count_tokens
+from nestling.text.grow import Word
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.prune import keep_pieces
 from nestling.text.tokenizer import TextTokenizer
 
 Floats = npt.NDArray[np.float32]
 UNUSED = re.compile(r"\[unused\d+\]")
-PIECES_A_SHARD = 4096
-PIECES_A_BATCH = 512
+TOKENS_A_SHARD = 4096
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """dim: columns of the result. a: of the frequency weights. whiten: each sentence axis is scaled by its variance
-    to the power -whiten / 2 (0 leaves it, 1 makes all equal). skip: leading sentence axes to leave out.
-    sentences: texts for the axes. held_out: first texts of the corpus, kept away from counts and axes."""
+def token_vectors(teacher: Teacher, tokens: Sequence[Sequence[int]], cache: Path, progress: bool = False) -> Floats:
+    """Step 1: the mean teacher output over [bos, ids, eos] of each token, given as the teacher's ids: (n, dim) float32.
 
-    dim: int = 256
-    a: float = 3e-4
-    whiten: float = 0.5
-    skip: int = 0
-    sentences: int = 200_000
-    held_out: int = 4_000
-
-
-def token_vectors(teacher: Teacher, ids: npt.NDArray[np.int64], cache: Path, progress: bool = False) -> Floats:
-    """Step 1: the mean teacher output over [bos, id, eos] of each token id. (n,) -> (n, dim) float32.
-
-    Finished shards of 4,096 pieces are kept under `cache` and found again. The batches are the same whichever shards
+    Finished shards of 4,096 tokens are kept under `cache` and found again. The batches are the same whichever shards
     are made now, since an int8 teacher's outputs depend on their batch mates.
     """
     before, after = teacher.ends()
-    key = hashlib.sha256(teacher.fingerprint.encode() + ids.tobytes() + repr((before, after)).encode()).hexdigest()
-    folder = cache / "tokens" / key[:16]
+    folder = cache / "tokens" / teacher.fingerprint[:16]
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for start in tqdm(
-        range(0, len(ids), PIECES_A_SHARD), desc="token vectors", unit="shard", disable=not progress, delay=1
+        range(0, len(tokens), TOKENS_A_SHARD), desc="token vectors", unit="shard", disable=not progress, delay=1
     ):
-        path = folder / f"{start // PIECES_A_SHARD:05d}.npy"
+        rows = [[*before, *ids, *after] for ids in tokens[start : start + TOKENS_A_SHARD]]
+        path = folder / f"{hashlib.sha256(repr(rows).encode()).hexdigest()[:16]}.npy"
         if not path.exists():
-            _save_array(path, _through_teacher(teacher, ids[start : start + PIECES_A_SHARD], before, after))
+            save_array(path, _through_teacher(teacher, rows))
         shards.append(np.load(path, allow_pickle=False))
     return np.concatenate(shards)
 
 
-def _through_teacher(teacher: Teacher, ids: npt.NDArray[np.int64], before: list[int], after: list[int]) -> Floats:
-    means = []
-    for start in range(0, len(ids), PIECES_A_BATCH):
-        batch = ids[start : start + PIECES_A_BATCH]
-        rows = (
-            [np.full(len(batch), index) for index in before] + [batch] + [np.full(len(batch), index) for index in after]
-        )
-        means.append(teacher.forward(np.stack(rows, axis=1).astype(np.int64)).mean(axis=1))
-    return np.concatenate(means).astype(np.float32)
+def _through_teacher(teacher: Teacher, rows: Sequence[Sequence[int]]) -> Floats:
+    means = np.empty((len(rows), teacher.dim), np.float32)
 
+    def work(batch: list[int]) -> None:
+        means[batch] = teacher.forward(np.array([rows[place] for place in batch], np.int64)).mean(axis=1)
 
-def _save_array(path: Path, array: Floats) -> None:
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    through_all(work, [len(row) for row in rows], teacher)
+    return means
 
 
 def zipf_counts(old_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
@@ -113,12 +95,24 @@ def sentence_moment(model: StaticModel, texts: Iterable[str], progress: bool = F
 
 
 def distil(
-    teacher: Teacher, corpus: Corpus | None, how: Distillation, cache: Path, progress: bool = False
+    teacher: Teacher,
+    corpus: Corpus | None,
+    how: Distillation,
+    cache: Path,
+    progress: bool = False,
+    words: Vocabulary | None = None,
 ) -> StaticModel:
-    """A static float model, with token counts, from a teacher and, better, a corpus. Resumable through `cache`."""
+    """A static float model, with token counts, from a teacher and, better, a corpus. Resumable through `cache`.
+
+    words: whole words of the corpus to add, and rare pieces to leave out.
+    """
     whole = check_plan(teacher.tokenizer_json, teacher.name)
     plan, old_ids = keep_pieces(whole, _plain_pieces(whole))
-    rows = token_vectors(teacher, old_ids, cache, progress)
+    tokens: list[Word] = [(int(index),) for index in old_ids]
+    rows_of = partial(token_vectors, teacher, cache=cache, progress=progress)
+    if corpus and words:
+        plan, tokens = choose_words(plan, tokens, partial(corpus.texts, how.held_out), rows_of, words, progress)
+    rows = rows_of(tokens)
     rows -= rows.mean(axis=0)
     tokenizer = TextTokenizer(dump_plan(plan), teacher.name)
     texts = corpus.texts(how.held_out) if corpus else ()

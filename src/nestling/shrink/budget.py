@@ -51,6 +51,14 @@ class Scheme:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """widths: of the product codes that are tried. others: whether other kinds of schemes are tried too."""
+
+    widths: Sequence[tuple[int, int]]
+    others: bool
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the shrink table. what: the step or scheme; size: bytes of the file; the rest: to the model given."""
 
@@ -61,19 +69,30 @@ class Row:
 
 
 def shrink_to_budget(
-    model: StaticModel, budget: int, texts: Sequence[str], *, seed: int = 0, progress: bool = False
+    model: StaticModel,
+    budget: int,
+    texts: Sequence[str],
+    *,
+    widths: Sequence[int] = (),
+    shares: Sequence[float] = (),
+    dim: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
 ) -> tuple[StaticModel, list[Row]]:
     """The model with the highest Spearman among those of at most `budget` bytes, and all trials, best first.
 
     model: a float model with token counts. texts: held out, to judge on. The search fits code books roughly; the four
-    schemes that come out best are fitted again with more rounds, and the best of these is the result.
+    schemes that come out best are fitted again with more rounds, and the best of these is the result. A search of a
+    large budget takes long, so it can be narrowed: widths, of product codes up to column 64 and after it, and then no
+    other kind of scheme; shares, of the vocabulary; dim.
     """
     needed_counts(model)
     judge = Judge(model, texts, seed=seed)
-    dims = [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
+    dims = [dim] if dim else [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
+    limits = Limits(((widths[0], widths[-1]),) if widths else WIDTHS, not widths)
     trials: list[tuple[Row, Scheme]] = []
-    for shares, tiers in ((SHARES, [dims]), (SMALL_SHARES, [[dim] for dim in model.dims])):
-        candidates = _candidates(model, budget, shares, tiers, seed) if not trials else ()
+    for sizes, tiers in ((shares or SHARES, [dims]), (SMALL_SHARES, [[dim] for dim in model.dims])):
+        candidates = _candidates(model, budget, sizes, tiers, limits, seed) if not trials else ()
         for smaller, scheme in tqdm(candidates, desc="shrink", unit="trial", disable=not progress or bool(trials)):
             size = file_size(smaller)
             if size <= budget:
@@ -133,25 +152,31 @@ def _tokens(model: StaticModel, share: float) -> int:
 
 
 def _candidates(
-    model: StaticModel, budget: int, shares: Sequence[float], tiers: Sequence[Sequence[int]], seed: int
+    model: StaticModel,
+    budget: int,
+    shares: Sequence[float],
+    tiers: Sequence[Sequence[int]],
+    limits: Limits,
+    seed: int,
 ) -> Iterator[tuple[StaticModel, Scheme]]:
     """Every scheme that may fit, as a model: plain rows and centroids, then product codes filled up with exact rows.
 
     shares: of the vocabulary. tiers: dims in groups; of each group plain rows take the most that fit.
     """
     pruned = {size: prune_vocabulary(model, size) for size in (_tokens(model, share) for share in shares)}
-    for size, group in product(pruned, tiers):
+    for size, group in product(pruned, tiers) if limits.others else ():
         for scheme in _plain_schemes(size, group, budget):
             yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
     dims = list(chain.from_iterable(tiers))
-    for dim in dims:
+    for dim in dims if limits.others else ():
         scheme = _centroid_scheme(model.table.size, dim, budget)
         if scheme.centroids > 1:
             yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
     rows, counts = model.table.expanded(), needed_counts(model)
-    for widths in WIDTHS:
-        blocks = block_widths(model.dim, *widths)
-        coded = model.with_table(to_products(rows, counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
+    for widths in limits.widths:
+        blocks = block_widths(max(dims), *widths)
+        most = model.with_table(model.table.cut(max(dims)))
+        coded = most.with_table(to_products(rows[:, : max(dims)], counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
         for size, smaller in pruned.items():
             fewer = prune_vocabulary(coded, size)
             for dim in dims:

@@ -4,15 +4,18 @@ What counts is the error in a sentence's sum, not in the table: a token that occ
 row's direction is coded with sample weight count * length^2, and its length is kept apart, one byte a token.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError
+from nestling.model.native import usable_cores
 from nestling.model.pack import to_int8, to_levels
 from nestling.model.rows import CentroidRows, Int8Rows, ProductRows, Rows, Table
-from nestling.shrink.kmeans import kmeans
+from nestling.shrink.kmeans import assign, kmeans
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.uint32]
@@ -63,12 +66,17 @@ def to_products(
     coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
     codes = np.zeros((len(coded), len(widths)), np.uint8)
     book = np.zeros((min(WORDS, max(len(coded), 1)), rows.shape[1]), np.float32)
-    for block, end in enumerate(np.cumsum(widths)):
-        columns = slice(end - widths[block], end)
+
+    def fit(block: int) -> None:
+        columns = slice(ends[block] - widths[block], ends[block])
         centres, nearest = kmeans(directions[coded, columns], weights[coded], WORDS, rounds=rounds, seed=seed + block)
         book[: len(centres), columns] = centres
         codes[:, block] = nearest
-    values, scales = _quantize_blocks(book, widths)
+
+    ends = np.cumsum(widths)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(fit, range(len(widths))))
+    values, scales = quantize_words(book, widths)
     return _with_lengths(
         ProductRows(codes, values, scales, widths, _exact(directions, exact_ids), _ids(exact_ids)), rows
     )
@@ -116,7 +124,7 @@ def _ids(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
     return ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids.astype(np.uint32)
 
 
-def _quantize_blocks(book: Floats, widths: tuple[int, ...]) -> tuple[npt.NDArray[np.int8], Floats]:
+def quantize_words(book: Floats, widths: tuple[int, ...]) -> tuple[npt.NDArray[np.int8], Floats]:
     """Code words as int8, one scale a block: (k, dim) float32 -> (k, dim) int8, (blocks,) float32."""
     ends = np.cumsum(widths)
     largest = np.array([np.abs(book[:, end - width : end]).max() for end, width in zip(ends, widths, strict=True)])
@@ -129,4 +137,24 @@ def _with_lengths(coded: Rows, rows: Floats) -> Table:
     directions = coded.gather(np.arange(coded.size))
     along = np.einsum("ij,ij->i", rows, directions)
     lengths = np.maximum(along / np.maximum(np.einsum("ij,ij->i", directions, directions), 1e-12), 0)
-    return Table(coded, *to_levels(lengths.astype(np.float32)))
+    return pack_lengths(coded, lengths)
+
+
+def pack_lengths(coded: Rows, lengths: npt.NDArray[np.floating[Any]]) -> Table:
+    """A table of coded rows with a length a token, one byte each; lengths below 0 become 0."""
+    return Table(coded, *to_levels(np.maximum(lengths, 0).astype(np.float32)))
+
+
+def assign_words(table: Table, rows: Floats) -> Table:
+    """The same words and exact rows, each token coded anew with those nearest to its row's direction."""
+    coded, directions = table.rows, _directions(rows)
+    if isinstance(coded, CentroidRows):
+        centroids = coded.centroids.gather(np.arange(coded.centroids.size))
+        mapping = assign(directions, centroids)[0].astype(coded.mapping.dtype)
+        return _with_lengths(replace(coded, mapping=mapping), rows)
+    assert isinstance(coded, ProductRows), type(coded)
+    words = coded.words.astype(np.float32) * np.repeat(coded.scales, coded.widths)
+    ends, own = np.cumsum(coded.widths), directions[coded.coded]
+    spans = [slice(end - width, end) for end, width in zip(ends, coded.widths, strict=True)]
+    codes = np.stack([assign(own[:, span], words[:, span])[0] for span in spans], axis=1)
+    return _with_lengths(replace(coded, codes=codes.astype(np.uint8)), rows)

@@ -1,0 +1,95 @@
+"""Lessons: the texts of a corpus with what a student is to make of them, from the cached vectors of its teachers.
+
+Each teacher gives one or two views of a text (its sentence vector, the mean of its tokens). A view is centred, since what
+all texts share says nothing, and brought to unit length, which gives teachers with narrow and wide cosines one say. The
+views are put side by side and turned onto their main axes, softly whitened: each prefix of the dims is a target too.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.make.settings import Aim
+from nestling.make.targets import Pooling, Targets
+from nestling.make.train import Lessons
+from nestling.model.static import StaticModel
+from nestling.shrink.dims import main_axes
+from nestling.shrink.kmeans import assign, kmeans
+from nestling.text.tokens import Tokens
+
+Floats = npt.NDArray[np.float32]
+View = tuple[Targets, Pooling]
+AT_ONCE = 65_536  # targets put together
+TEXTS_AT_ONCE = 2048  # pooled
+GROUP_COLUMNS = 64  # on which texts are grouped
+GROUP_SAMPLE = 60_000
+
+
+def make_lessons(
+    model: StaticModel, views: Sequence[View], texts: Sequence[str], pairs: npt.NDArray[np.int64] | None, how: Aim
+) -> Lessons:
+    """Tokens by the model's tokenizer and targets by the views, which must be filled: float16 (n, dim), unit length."""
+    sample = texts[: how.sample]
+    means = [unit(targets.gather(sample, pooling)).mean(axis=0) for targets, pooling in views]
+    whole = _beside(views, means, sample)
+    axes = main_axes((whole.T @ whole).astype(np.float64) / max(len(whole), 1), how.dim, whiten=how.whiten)
+    del whole
+    aims = np.empty((len(texts), how.dim), np.float16)
+    for start in range(0, len(texts), AT_ONCE):
+        aims[start : start + AT_ONCE] = unit(_beside(views, means, texts[start : start + AT_ONCE]) @ axes)
+    return Lessons(known_tokens(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
+
+
+def _beside(views: Sequence[View], means: Sequence[Floats], texts: Sequence[str]) -> Floats:
+    """The views of the texts, each centred and at unit length, side by side: (n, dims of all)."""
+    parts = zip(views, means, strict=True)
+    return np.concatenate([unit(unit(targets.gather(texts, pooling)) - mean) for (targets, pooling), mean in parts], 1)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Each row at unit length; a row of zeros stays one."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-9)
+
+
+def known_tokens(model: StaticModel, texts: Sequence[str]) -> Tokens:
+    """The tokens of the texts that the model pools: the unknown one and others that it drops are left out."""
+    tokens = model.tokenizer.encode(list(texts))
+    known = ~np.isin(tokens.ids, model.document.drop)
+    return Tokens(tokens.ids[known], np.concatenate([[0], np.cumsum(known)])[tokens.offsets])
+
+
+def group(aims: npt.NDArray[np.float16], groups: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """A number for each text, the same for texts whose targets are alike: (n, d) -> (n,)."""
+    columns = aims[:, :GROUP_COLUMNS].astype(np.float32)
+    chosen = columns[:GROUP_SAMPLE]
+    centres, _ = kmeans(chosen, np.ones(len(chosen)), groups, rounds=8, seed=seed)
+    return assign(columns, centres)[0]
+
+
+def fitted_to(rows: Floats, lessons: Lessons, sample: int, ridge: float = 1e-3) -> Floats:
+    """Rows times the linear map that brings the mean rows of texts nearest to their targets: (n, d) -> (n, dim).
+
+    Since a text's vector is linear in the rows, this is the best start that needs no training; a ridge regression over
+    the first `sample` texts.
+    """
+    tokens, texts = lessons.tokens, min(sample, len(lessons.tokens.lengths))
+    first = Tokens(tokens.ids[: tokens.offsets[texts]], tokens.offsets[: texts + 1])
+    means = unit(mean_rows(rows, first))
+    moment = (means.T @ means).astype(np.float64)
+    shared = (means.T @ lessons.targets[:texts].astype(np.float32)).astype(np.float64)
+    moment += ridge * np.trace(moment) / len(moment) * np.eye(len(moment))
+    fitted: Floats = (rows @ np.linalg.solve(moment, shared)).astype(np.float32)
+    return fitted
+
+
+def mean_rows(rows: Floats, tokens: Tokens) -> Floats:
+    """The mean rows of texts: (texts, d) float32; zeros for a text without a token."""
+    means = np.zeros((len(tokens.lengths), rows.shape[1]), np.float32)
+    full = np.flatnonzero(tokens.lengths)
+    for part in np.array_split(full, max(len(full) // TEXTS_AT_ONCE, 1)) if len(full) else ():
+        first, last = tokens.offsets[part[0]], tokens.offsets[part[-1] + 1]
+        sums = np.add.reduceat(rows[tokens.ids[first:last]], tokens.offsets[part] - first)
+        means[part] = sums / tokens.lengths[part, None]
+    return means

@@ -1,0 +1,307 @@
+"""From a recipe to a model: the stages in order, each kept in the cache, so that a run goes on where it stopped.
+
+    distil -> (targets: train -> born again -> tune on pairs) -> shrink -> repair -> score
+
+A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file, two
+recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling import __version__
+from nestling.errors import InputError, MissingExtraError
+from nestling.files.card import card
+from nestling.files.parts import Source
+from nestling.make.corpus import Corpus
+from nestling.make.distil import distil
+from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe, settings
+from nestling.make.settings import Aim, Distillation, Looks, Repairing, Training, Vocabulary
+from nestling.make.targets import Look, Targets
+from nestling.model.load import load
+from nestling.model.static import StaticModel
+from nestling.safe import check_target, write_text
+from nestling.score.sts import score_sts
+from nestling.shrink.budget import shrink_to_budget
+from nestling.shrink.fidelity import sample_texts
+from nestling.shrink.sizes import parse_size
+from nestling.teacher import Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from nestling.make.train import Lessons
+
+ROOM_FOR_SCORES = 200  # bytes that the scores of a task may take in the file, which are measured after shrinking.
+QUICK_TEXTS, QUICK_PAIRS = 20_000, 5_000
+
+
+@dataclass(frozen=True)
+class Made:
+    """path: the model file. size: its bytes. trials: the shrink table, best first. scores: task -> dim -> score."""
+
+    path: Path
+    size: int
+    fingerprint: str
+    trials: list[dict[str, Any]]
+    scores: dict[str, dict[str, float]]
+
+
+def make(
+    recipe_path: Path,
+    out: Path | None = None,
+    *,
+    teacher: str | None = None,
+    corpus: str | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+    quick: bool = False,
+    progress: bool = False,
+) -> Made:
+    """Make the model that a recipe describes and write it, with its card beside it.
+
+    out: default `<name>.nest` here. teacher, corpus: instead of the recipe's; the model of another teacher is named
+    after `out`, without the recipe's description and licence. data, cache: instead of NESTLING_DATA and NESTLING_CACHE.
+    device: for teachers that torch runs, and for training. quick: on 20,000 texts and 5,000 pairs, to see it work.
+    """
+    recipe = read_recipe(recipe_path)
+    out = out or Path(f"{Path(teacher).name if teacher else recipe['name']}.nest")
+    check_target(out, suffixes=(".nest",))
+    check_target(out.with_suffix(".md"))
+    if "train" in recipe and find_spec("torch") is None:
+        raise MissingExtraError("torch", "train", f"Training, which {recipe_path} asks for")
+    said = recipe if teacher is None else {**recipe, "name": out.stem, "description": "", "licence": "unknown"}
+    run = _Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
+    described = run.describe(run.full(), hashlib.sha256(recipe_path.read_bytes()).hexdigest())
+    model, trials = run.shrunk(described)
+    scores = {task: score_sts(model, run.places.find(path)) for task, path in recipe.get("score", {}).items()}
+    model = model.with_table(model.table, scores=scores)
+    model.save(out)
+    _check_size(out, recipe)
+    write_text(out.with_suffix(".md"), card(model.document, out.stat().st_size))
+    return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
+
+
+class _Run:
+    """One run of a recipe: its inputs, found and opened when they are needed, and its stages."""
+
+    def __init__(
+        self,
+        recipe: dict[str, Any],
+        places: Places,
+        teacher: str | None,
+        corpus: str | None,
+        device: str,
+        quick: bool,
+        progress: bool,
+    ) -> None:
+        self.recipe, self.places, self.device, self.progress = recipe, places, device, progress
+        self.given_corpus = corpus
+        self.seed = int(recipe.get("seed", 0))
+        self.teacher = self._teacher(teacher)
+        table = {"path": corpus} if corpus else recipe.get("corpus")
+        self.corpus = self._texts(table, QUICK_TEXTS if quick else None)
+        self.pairs = self._texts(recipe.get("pairs"), QUICK_PAIRS if quick else None)
+        self.how = settings(Distillation, recipe, "distil")
+        self.looks, self.aim = settings(Looks, recipe, "targets"), settings(Aim, recipe, "targets")
+        self.folder = places.cache / "make"
+        self.key = hashlib.sha256(self._inputs())
+
+    def full(self) -> StaticModel:
+        """The float model that all that can be learnt has gone into."""
+        words = settings(Vocabulary, self.recipe, "vocabulary") if "vocabulary" in self.recipe else None
+        model = distilled = self.stage(
+            "distilled",
+            ("vocabulary", "distil"),
+            lambda: distil(self.teacher, self.corpus, self.how, self.places.cache, self.progress, words),
+        )
+        if "train" not in self.recipe:
+            return model
+        from nestling.make import learn  # torch, a second to import
+
+        where = self.device, self.progress
+        self._distilled = distilled
+        first = model = self.stage(
+            "trained",
+            ("targets", "train"),
+            lambda: learn.learn_from_targets(distilled, *self.lessons, self.aim, self.training("train"), *where),
+        )
+        if "again" in self.recipe:
+            model = self.stage(
+                "again",
+                ("again",),
+                lambda: learn.learn_again(distilled, first, *self.lessons, self.aim, self.training("again"), *where),
+            )
+        if "tune" in self.recipe:
+            model = self.stage(
+                "tuned",
+                ("pairs", "tune"),
+                lambda: learn.tune_on_pairs(model, *self.lessons, self.training("tune"), *where),
+            )
+        return model
+
+    def shrunk(self, full: StaticModel) -> tuple[StaticModel, list[dict[str, Any]]]:
+        """The model within its budget, repaired if the recipe says so, and the table of what was tried."""
+        if "shrink" not in self.recipe:
+            return full, []
+        table = self.recipe["shrink"]
+        budget = parse_size(table["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
+        held_out = list(self.corpus.texts(0, self.how.held_out)) if self.corpus else sample_texts()
+        tried: list[dict[str, Any]] = []
+
+        def search() -> StaticModel:
+            limits = {key: tuple(table[key]) for key in ("widths", "shares") if key in table}
+            dim = {"dim": table["dim"]} if "dim" in table else {}
+            model, rows = shrink_to_budget(
+                full, budget, held_out, seed=self.seed, progress=self.progress, **limits, **dim
+            )
+            write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
+            return model
+
+        self.key.update(full.fingerprint.encode())
+        model = self.stage("shrunk", ("shrink",), search)
+        tried = json.loads((self.folder / "trials.json").read_text(encoding="utf-8"))
+        if "repair" in self.recipe:
+            from nestling.make import learn
+
+            def mend() -> StaticModel:
+                lessons, judged = self.lessons
+                rounds = settings(Repairing, self.recipe, "repair")
+                texts, first = self.texts[self.how.held_out :], self.texts[: self.how.held_out]
+                how = self.training("repair")
+                return learn.repair(
+                    shrunk, full, texts, lessons, (first, judged), how, rounds, self.device, self.progress
+                )
+
+            shrunk = model
+            model = self.stage("repaired", ("repair",), mend)
+        return model, tried
+
+    def stage(self, name: str, tables: tuple[str, ...], make_it: Callable[[], StaticModel]) -> StaticModel:
+        """The model of a stage, made and saved if need be; loaded either way, so that both ways give the same bits.
+
+        tables: of the recipe, which come into play with this stage.
+        """
+        said = {table: self.recipe.get(table) for table in tables}
+        self.key.update(json.dumps([name, said], sort_keys=True).encode())
+        self.folder = self.places.cache / "make" / f"{name}-{self.key.hexdigest()[:12]}"
+        path = self.folder / "model.nest"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            make_it().save(path)
+        return load(path)
+
+    def training(self, table: str) -> Training:
+        how: Training = settings(Training, self.recipe, table, seed=self.seed)
+        return how
+
+    @cached_property
+    def sides(self) -> list[tuple[str, str]]:
+        """The pairs of texts that belong together."""
+        return self.pairs.pairs() if self.pairs else []
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Held-out texts first, then the others of the corpus, then those of the pairs that are new."""
+        assert self.corpus is not None, "a recipe with targets has a corpus"
+        last = self.how.held_out + self.looks.texts if self.looks.texts else None
+        return list(dict.fromkeys(chain(self.corpus.texts(0, last), *self.sides)))
+
+    @cached_property
+    def lessons(self) -> "tuple[Lessons, Lessons]":
+        """What is learnt from, and what is held out to see how well."""
+        from nestling.make.lessons import make_lessons
+
+        views = []
+        sources = [str(self.places.find(source)) for source in self.looks.others]
+        prompts = self.looks.prompts or ("",) * (1 + len(sources))
+        if len(prompts) != 1 + len(sources):
+            raise InputError(
+                f"[targets] has {len(prompts)} prompts.", f"One for each of {1 + len(sources)} teachers.", "Correct it."
+            )
+        for teacher, prompt in zip((self.teacher, *(load_teacher(each, self.device) for each in sources)), prompts):
+            targets = Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
+            targets.fill(self.texts, self.progress)
+            views += [(targets, pooling) for pooling in self.looks.poolings]
+        place = {text: index for index, text in enumerate(self.texts)}
+        held_out = self.how.held_out
+        sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
+        sides = sides[(sides >= held_out).all(axis=1)] - held_out
+        whole = make_lessons(self._distilled, views, self.texts, sides if len(sides) else None, self.aim)
+        return _split(whole, held_out)
+
+    def describe(self, model: StaticModel, recipe_hash: str) -> StaticModel:
+        """The model with what the recipe says of it, and what it was made from."""
+        corpus = {"name": Path(self.given_corpus).name} if self.given_corpus else self.recipe.get("corpus", {})
+        tables = [corpus, self.recipe.get("pairs", {})]
+        data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables if each]
+        others = [load_teacher(str(self.places.find(each)), self.device) for each in self.looks.others]
+        teachers = [Source("teacher", each.name, each.licence) for each in (self.teacher, *others)]
+        return model.with_table(
+            model.table,
+            name=self.recipe["name"],
+            description=self.recipe.get("description", ""),
+            licence=self.recipe.get("licence", "unknown"),
+            canaries=tuple(self.recipe.get("canaries", ())),
+            lineage=tuple(dict.fromkeys([*teachers, *data])),
+            recipe=recipe_hash,
+        )
+
+    def _teacher(self, given: str | None) -> Teacher:
+        table = self.recipe["teacher"]
+        try:
+            return load_teacher(given or str(self.places.find(table["source"])), self.device)
+        except InputError as error:
+            raise InputError(error.given, error.expected, f"{error.do} {table.get('get', '')}".strip()) from error
+
+    def _texts(self, table: dict[str, Any] | None, most: int | None) -> Corpus | None:
+        if table is None:
+            return None
+        path = Path(table["path"]) if self.given_corpus == table["path"] else self.places.find(table["path"])
+        if not path.exists():
+            raise InputError(f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data.")
+        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)
+
+    def _inputs(self) -> bytes:
+        """Everything outside the recipe that decides what is made."""
+        said: list[Any] = [__version__, self.seed, self.teacher.fingerprint]
+        for each in (self.corpus, self.pairs):
+            if each:
+                with each.path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                said += [digest, each.column, each.leave_out, each.most]
+        return json.dumps(said).encode()
+
+
+def _split(whole: "Lessons", held_out: int) -> "tuple[Lessons, Lessons]":
+    """Lessons to learn from, and those of the first texts, which are held out."""
+    from nestling.make.train import Lessons
+    from nestling.text.tokens import Tokens
+
+    def part(first: int, last: int) -> Tokens:
+        offsets = whole.tokens.offsets[first : last + 1]
+        return Tokens(whole.tokens.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    texts = len(whole.tokens.lengths)
+    groups: npt.NDArray[np.int64] | None = None if whole.groups is None else whole.groups[held_out:]
+    learnt = Lessons(part(held_out, texts), whole.targets[held_out:], whole.pairs, groups)
+    return learnt, replace(learnt, tokens=part(0, held_out), targets=whole.targets[:held_out], pairs=None, groups=None)
+
+
+def _check_size(out: Path, recipe: dict[str, Any]) -> None:
+    budget = parse_size(recipe["shrink"]["budget"]) if "shrink" in recipe else out.stat().st_size
+    if out.stat().st_size > budget:
+        raise InputError(
+            f"{out} has {out.stat().st_size:,} bytes with its scores.",
+            f"At most {budget:,} were asked for.",
+            "Shorten the names of the scores, or ask for more.",
+        )

@@ -1,0 +1,95 @@
+"""The settings of the stages of a recipe: what each table may say, and what it means. Nothing here needs torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """words: whole words of the corpus to add, at most. least: how often one must occur. prune: pieces that occur less
+    often, once the words are there, are left out; their text falls back to smaller pieces."""
+
+    words: int = 20_000
+    least: int = 10
+    prune: int = 0
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """dim: columns of the result. a: of the frequency weights. whiten: each sentence axis is scaled by its variance
+    to the power -whiten / 2 (0 leaves it, 1 makes all equal). skip: leading sentence axes to leave out.
+    sentences: texts for the axes. held_out: first texts of the corpus, kept away from all that is learnt."""
+
+    dim: int = 256
+    a: float = 3e-4
+    whiten: float = 0.5
+    skip: int = 0
+    sentences: int = 200_000
+    held_out: int = 4_000
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Who looks at the texts and how. others: teachers besides the recipe's own. prompts: what goes before a text, a
+    prompt for each teacher, the recipe's own first; none at all where left out. poolings: "sentence", "tokens" or both.
+    texts: of the corpus, 0 for all. max_tokens: of a text for a teacher. dtype: of the cached vectors."""
+
+    others: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    poolings: tuple[str, ...] = ("sentence", "tokens")
+    texts: int = 0
+    max_tokens: int = 256
+    dtype: str = "float16"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """dim: columns of the targets. whiten: each axis is scaled by its power to the -whiten / 2. sample: texts that
+    means and axes are taken from. groups: of texts that are alike; 0 for none."""
+
+    dim: int = 256
+    whiten: float = 0.3
+    sample: int = 200_000
+    groups: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """epochs: over the texts (in [tune], over the pairs). batch: texts (or pairs) a step. rate: of Adam, rising over the
+    first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam, large, so that
+    a token that is seldom seen is not thrown about when it is. cosine, mse, contrastive, relational: weights of the
+    losses (losses.py). temperature: of the latter two. dims: the prefixes that all losses are taken on besides the
+    whole. dropout: share of tokens left out. near: how many texts of a group come together in a step. pairs: weight of
+    the contrastive loss between the two sides of a pair; pair_temperature: of that; margin: a text nearer to an anchor,
+    by the teacher, than its own positive less this is no negative. ema: decay a step of the averaged table that is
+    kept; 0 for none. checks: how often the held-out loss is taken; patience: checks without gain before it ends.
+    seeds: how many runs, from one start, whose tables are averaged. own: in [again], the share of the student's own
+    vectors in its targets. seed: of the order of the texts, in the first run."""
+
+    epochs: float = 1.0
+    batch: int = 1024
+    rate: float = 3e-3
+    epsilon: float = 1e-4
+    cosine: float = 1.0
+    mse: float = 0.0
+    contrastive: float = 0.0
+    relational: float = 1.0
+    temperature: float = 0.1
+    dims: tuple[int, ...] = ()
+    dropout: float = 0.0
+    near: int = 0
+    pairs: float = 0.0
+    pair_temperature: float = 0.05
+    margin: float = 0.05
+    ema: float = 0.0
+    checks: int = 10
+    patience: int = 3
+    seeds: int = 1
+    own: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Repairing:
+    """rounds: how often code books are trained, codes being assigned anew in between."""
+
+    rounds: int = 2

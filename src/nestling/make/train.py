@@ -1,0 +1,174 @@
+"""Training: a student's rows, moved so that a text's vector tells what its teacher's tells.
+
+A step takes texts (and pairs of texts that belong together, if there are any), pools their rows, and compares with
+targets that were cached before. One fused Adam: a million sentences take a few minutes on two cores.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from nestling.make import losses
+from nestling.make.settings import Training
+from nestling.text.tokens import Tokens
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """tokens of n texts; targets: (n, D) float16 or float32, the teacher's vectors of them, unit length not needed, main
+    axes first; pairs: (m, 2) places of texts that belong together; groups: (n,) a number for each text, the same for those that are
+    alike, which then come together in a step."""
+
+    tokens: Tokens
+    targets: Array
+    pairs: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.int64] | None = None
+
+
+def train(
+    student: nn.Module, lessons: Lessons, held_out: Lessons, how: Training, device: str = "cpu", progress: bool = False
+) -> list[dict[str, float]]:
+    """Train a student (tables.py), which is left as it was when its held-out loss was least.
+
+    Returns, per check, the step, the mean loss since the last one, and the held-out loss. The same inputs and seed give
+    the same student on one machine.
+    """
+    random = np.random.default_rng(how.seed)
+    student.to(device)
+    kept = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(how.ema)) if how.ema else student
+    optimizer = torch.optim.Adam(student.parameters(), lr=how.rate, eps=how.epsilon, fused=True)
+    units = len(lessons.tokens.lengths) if lessons.pairs is None else len(lessons.pairs)
+    steps = max(int(how.epochs * units / how.batch), 1)
+    every = max(steps // how.checks, 1)
+    best, state, waited = np.inf, deepcopy(student.state_dict()), 0
+    log: list[dict[str, float]] = []
+    recent: list[float] = []
+    with tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
+        for step, batch in zip(range(1, steps + 1), _batches(lessons, units, how, random), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = how.rate * min(20 * step / steps, (steps - step + 1) / (0.95 * steps), 1.0)
+            loss = _loss(student, lessons, *batch, how, random)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if kept is not student:
+                kept.update_parameters(student)
+            recent.append(loss.item())
+            bar.update()
+            if step % every == 0 or step == steps:
+                log.append({"step": step, "loss": float(np.mean(recent)), "held_out": _held_out_loss(kept, held_out, how)})
+                bar.set_postfix(log[-1])
+                recent, waited = [], waited + 1
+                if log[-1]["held_out"] < best:
+                    best, waited = log[-1]["held_out"], 0
+                    state = deepcopy((student if kept is student else kept.module).state_dict())
+                if waited >= how.patience:
+                    break
+    student.load_state_dict(state)
+    return log
+
+
+def _batches(
+    lessons: Lessons, units: int, how: Training, random: np.random.Generator
+) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+    """Places of texts, and how many of them, counted from the first, are the anchors of as many that follow."""
+    texts = len(lessons.tokens.lengths)
+    while True:
+        order = _shuffled(random, units, lessons.groups if lessons.pairs is None else None, how.near)
+        for start in range(0, max(units - how.batch + 1, 1), how.batch):
+            chosen = order[start : start + how.batch]
+            if lessons.pairs is None:
+                yield chosen, 0
+            else:
+                sides = lessons.pairs[chosen]
+                yield np.concatenate([sides[:, 0], sides[:, 1], random.integers(0, texts, len(chosen))]), len(chosen)
+
+
+def _shuffled(
+    random: np.random.Generator, units: int, groups: npt.NDArray[np.int64] | None, near: int
+) -> npt.NDArray[np.int64]:
+    """A random order, in which texts of one group come `near` at a time."""
+    order = random.permutation(units)
+    if groups is None or near < 2:
+        return order
+    order = order[np.argsort(groups[order], kind="stable")]
+    parts = np.array_split(order, range(near, units, near))
+    return np.concatenate([parts[place] for place in random.permutation(len(parts))])
+
+
+def _loss(
+    student: nn.Module, lessons: Lessons, places: Array, anchors: int, how: Training, random: np.random.Generator | None
+) -> Tensor:
+    device = next(student.parameters()).device
+    x = pool(student, lessons.tokens, places, how.dropout if random else 0.0, random)
+    y = normalize(torch.from_numpy(np.ascontiguousarray(lessons.targets[places], np.float32)).to(device))
+    loss = distillation(how)(x, y)
+    if anchors:
+        left, right = y[:anchors], y[anchors : 2 * anchors]
+        near = left @ right.T
+        keep = near < near.diagonal()[:, None] - how.margin
+        between = partial(losses.contrastive, temperature=how.pair_temperature, keep=keep)
+        sides = [(x[:anchors, :dim], x[anchors : 2 * anchors, :dim]) for dim in (x.shape[1], *how.dims)]
+        loss = loss + how.pairs * torch.stack([between(*side) for side in sides]).mean()
+    return loss
+
+
+def distillation(how: Training) -> losses.Loss:
+    """The weighted sum of the losses that `how` asks for, over all its dims."""
+    named: dict[str, losses.Loss] = {
+        "cosine": losses.cosine,
+        "mse": losses.mse,
+        "contrastive": partial(losses.contrastive, temperature=how.temperature),
+        "relational": partial(losses.relational, temperature=how.temperature),
+    }
+    terms = [(getattr(how, name), loss) for name, loss in named.items() if getattr(how, name)]
+
+    def summed(x: Tensor, y: Tensor) -> Tensor:
+        nested = [weight * losses.matryoshka(loss, (x.shape[1], *how.dims))(x, y) for weight, loss in terms]
+        return torch.stack(nested).sum() if nested else x.sum() * 0
+
+    return summed
+
+
+def pool(
+    student: nn.Module, tokens: Tokens, places: Array, dropout: float = 0.0, random: np.random.Generator | None = None
+) -> Tensor:
+    """The mean rows of the texts at `places`: (n, d). dropout: share of tokens left out, drawn from `random`."""
+    ids, offsets = take(tokens, places)
+    if dropout and random is not None:
+        kept = random.random(len(ids)) >= dropout
+        offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
+        ids = ids[kept]
+    device = next(student.parameters()).device
+    given, starts = torch.from_numpy(ids).to(device), torch.from_numpy(offsets[:-1]).to(device)
+    sums: Tensor = student(given, starts)
+    return sums / torch.from_numpy(np.maximum(np.diff(offsets), 1)).to(device)[:, None]
+
+
+def take(tokens: Tokens, places: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids of the texts at `places`, end to end, and their offsets: (total,), (n + 1,)."""
+    starts, lengths = tokens.offsets[places], tokens.lengths[places]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    return tokens.ids[np.repeat(starts, lengths) + within].astype(np.int64), offsets
+
+
+@torch.no_grad()
+def _held_out_loss(student: nn.Module, held_out: Lessons, how: Training) -> float:
+    """Distillation loss over the held-out texts, in batches as in training."""
+    texts = len(held_out.tokens.lengths)
+    starts = range(0, max(texts - how.batch + 1, 1), how.batch)
+    spans = [np.arange(start, min(start + how.batch, texts)) for start in starts]
+    return float(torch.stack([_loss(student, held_out, span, 0, how, None) for span in spans]).mean())
