@@ -1,6 +1,7 @@
 """Distillation: the table is what the docstring says it is, computed again here by hand with transformers."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -102,9 +103,9 @@ def test_a_second_run_gives_the_same_bytes(teacher: Teacher, text: Corpus | None
 
 
 def test_resumes_after_the_first_shard(teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PIECES_A_SHARD", 50)
-    monkeypatch.setattr(module, "PIECES_A_BATCH", 20)
-    ids = np.arange(5, 205)
+    monkeypatch.setattr(module, "TOKENS_A_SHARD", 50)
+    teacher = replace(teacher, tokens_a_batch=60)  # 20 of three ids
+    ids = [(index,) for index in range(5, 205)]
     whole = token_vectors(teacher, ids, tmp_path / "whole")
     calls = []
 
@@ -120,7 +121,7 @@ def test_resumes_after_the_first_shard(teacher: Teacher, tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         token_vectors(with_forward(teacher, killed), ids, tmp_path / "broken")
     shards = list((tmp_path / "broken").rglob("*.npy"))
-    assert [path.name for path in shards] == ["00000.npy"]
+    assert len(shards) == 1
     before = shards[0].stat().st_mtime_ns
     calls.clear()
     resumed = token_vectors(with_forward(teacher, counted), ids, tmp_path / "broken")
@@ -133,7 +134,7 @@ def test_resumes_after_the_first_shard(teacher: Teacher, tmp_path: Path, monkeyp
     calls.clear()
     token_vectors(with_forward(teacher, counted), ids, tmp_path / "broken")
     assert calls == []
-    token_vectors(with_forward(teacher, counted), ids[::-1].copy(), tmp_path / "broken")
+    token_vectors(with_forward(teacher, counted), ids[::-1], tmp_path / "broken")
     assert len(calls) == 12
 
 

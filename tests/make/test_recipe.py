@@ -17,9 +17,11 @@ import nestling.shrink.budget as budget
 from nestling.cli import main
 from nestling.errors import InputError, NestlingError
 from nestling.files.parts import Source
-from nestling.make.recipe import Made, cache_folder, data_folder, make, read_recipe
+from nestling.make.recipe import cache_folder, data_folder, read_recipe
+from nestling.make.run import Made, make
 from nestling.model.load import load
 from nestling.shrink.fidelity import sample_texts
+from nestling.teacher import load_teacher
 from tests.conftest import SAMPLES
 
 RECIPE = SAMPLES / "small.toml"
@@ -56,6 +58,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_small(tmp_path_factory.mktemp("made"))
 
 
+def teacher_key() -> str:
+    return load_teacher(str(SAMPLES / "teacher")).fingerprint[:16]
+
+
 def recipe_of(folder: Path, text: str) -> Path:
     path = folder / "recipe.toml"
     path.write_text(text, encoding="utf-8")
@@ -75,15 +81,16 @@ def test_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
     first = make_small(tmp_path)
     before = first.path.read_bytes()
     stages = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert {path.name for path in stages} == {
-        "pairs.parquet", "00000.npy", "distilled.nest", "shrunk.nest", "trials.json",
-    }  # fmt: skip
+    kept = [path.relative_to(tmp_path / "cache").parts for path in stages]
+    assert sorted((*parts[:-1], parts[-1])[0:1] + (parts[-2].split("-")[0],) for parts in kept if len(parts) > 1) == [
+        ("make", "distilled"), ("make", "shrunk"), ("make", "shrunk"), ("tokens", teacher_key()),
+    ]  # fmt: skip
     assert make_small(tmp_path).path.read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in stages} == stages
-    shrunk = next(path for path in stages if path.name == "shrunk.nest")
+    shrunk = next(path for path in stages if path.parent.name.startswith("shrunk") and path.name == "model.nest")
     shrunk.unlink()
     assert make_small(tmp_path).path.read_bytes() == before
-    untouched = [path for path in stages if path.name in ("00000.npy", "distilled.nest")]
+    untouched = [path for path in stages if not path.parent.name.startswith("shrunk")]
     assert all(path.stat().st_mtime_ns == stages[path] for path in untouched)
 
 
@@ -93,8 +100,8 @@ def test_other_inputs_are_other_stages(tmp_path: Path) -> None:
     shorter = tmp_path / "shorter.txt"
     shorter.write_text("\n".join(sample_texts()[:400]) + "\n", encoding="utf-8")
     assert make_small(tmp_path, corpus=str(shorter)).fingerprint != first.fingerprint
-    assert len(list((tmp_path / "cache" / "make").iterdir())) == 2
-    assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "make").iterdir())) == 4
+    assert len(list((tmp_path / "cache" / "tokens").rglob("*.npy"))) == 1
 
 
 def test_the_file_says_what_it_is(made: Made) -> None:
@@ -169,10 +176,21 @@ def test_our_recipes_are_sound() -> None:
     [
         ("name = ", "cannot be read"),
         ('name = "a"\nname = "b"', "cannot be read"),
-        ('name = "a"\ncolour = 1\n[teacher]\nsource = "b"', "has colour. Known are canaries, corpus, description"),
-        ('name = "a"\n[teacher]\nsource = "b"\n[train]\nsteps = 1', "has train. Known are canaries, corpus"),
+        ('name = "a"\ncolour = 1\n[teacher]\nsource = "b"', "has colour. Known are again, canaries, corpus, desc"),
+        ('name = "a"\n[teacher]\nsource = "b"\n[train]\nsteps = 1', "[train] of"),
+        ('name = "a"\n[teacher]\nsource = "b"\n[train]', "lacks [targets], on which [train] stands."),
+        (
+            'name = "a"\n[teacher]\nsource = "b"\n[corpus]\npath = "c"\n[targets]\n[train]\n[tune]',
+            "lacks [pairs], on which [tune] stands.",
+        ),
+        (
+            'name = "a"\n[teacher]\nsource = "b"\n[train]\ndims = [1.5]',
+            "has dims = '[1.5]'. A list of whole numbers was expected.",
+        ),
+        ('name = "a"\n[teacher]\nsource = "b"\n[train]\ndims = 4', "A list of whole numbers was expected."),
+        ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbudget = "1KB"\nshares = ["a"]', "A list of numbers"),
         ('name = "a"\n[teacher]\nsource = "b"\n[distil]\ndims = 1', "[distil] of"),
-        ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1', "has bits. Known are budget."),
+        ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1', "has bits. Known are budget, dim, shares, widths."),
         ('name = "a"\nteacher = "b"', "has teacher = 'b'. A table was expected."),
         ('name = "a"\n[teacher]\nsource = 5', "has source = '5'. A string was expected."),
         (

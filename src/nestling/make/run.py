@@ -167,7 +167,7 @@ class _Run:
             write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
             return model
 
-        self.key.update(full.fingerprint.encode())
+        self.key.update(f"{full.fingerprint} {full.document}".encode())
         model = self.stage("shrunk", ("shrink",), search)
         tried = json.loads((self.folder / "trials.json").read_text(encoding="utf-8"))
         if "repair" in self.recipe:

@@ -16,7 +16,7 @@ from nestling.errors import InputError
 from nestling.model.load import requantize
 from nestling.model.rows import Table
 from nestling.model.static import StaticModel
-from nestling.shrink.codebook import block_widths, to_centroids, to_products, with_exact
+from nestling.shrink.codebook import ROUGH_ROUNDS, block_widths, to_centroids, to_products, with_exact
 from nestling.shrink.fidelity import Judge
 from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 
@@ -25,7 +25,6 @@ SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
 SMALL_SHARES = (0.18, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01)  # tried, with every dim, where nothing else fits
 MOST_CENTROIDS = 8192
 LEAST_DIM = 48
-ROUGH_ROUNDS = 6
 FINALISTS = 4
 
 

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.uint32]
 WORDS = 256
 SPLIT = 64
+ROUGH_ROUNDS = 6
 
 
 def importance(rows: Floats, counts: Counts) -> npt.NDArray[np.float64]:
@@ -54,11 +55,11 @@ def to_products(
 ) -> Table:
     """Product codes: blocks of columns, one byte each; `exact` tokens keep int8 rows. widths add up to the columns.
 
-    The code books are fitted twice where there are exact rows: on all tokens, to find those whose error weighs most,
-    then on the others.
+    The code books are fitted twice where there are exact rows: roughly on all tokens, to find those whose error weighs
+    most, then on the others.
     """
     if exact:
-        first = to_products(rows, counts, widths, rounds=rounds, seed=seed)
+        first = to_products(rows, counts, widths, rounds=min(rounds, ROUGH_ROUNDS), seed=seed)
         exact_ids = _worst(first.rows, rows, counts, exact)
     else:
         exact_ids = np.zeros(0, np.int64)

@@ -1,0 +1,219 @@
+"""Training: a table that a teacher's own table can be recovered from, in floats and in code books."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+import nestling.make.train as module
+from nestling.make.learn import learn, learn_again, learn_from_targets, repair, tune_on_pairs
+from nestling.make.lessons import fitted_to, group, known_tokens, mean_rows, unit
+from nestling.make.settings import Aim, Repairing, Training
+from nestling.make.tables import CodedTable, FloatTable
+from nestling.make.train import Lessons, pool, take, train
+from nestling.model.rows import FloatRows, Table
+from nestling.model.static import StaticModel
+from nestling.shrink.codebook import assign_words, block_widths, to_centroids, to_products
+from tests.conftest import model_of
+
+Floats = npt.NDArray[np.float32]
+HOW = Training(epochs=60, batch=64, rate=0.05, epsilon=1e-8, checks=4, patience=99)
+
+
+@pytest.fixture(scope="module")
+def model() -> StaticModel:
+    return model_of("wordpiece")
+
+
+@pytest.fixture
+def lessons(model: StaticModel, sentences: list[str]) -> Lessons:
+    """A hidden table's own vectors for targets."""
+    tokens = known_tokens(model, sentences[:600])
+    hidden = np.random.default_rng(1).standard_normal((model.table.size, 16)).astype(np.float32)
+    return Lessons(tokens, mean_rows(hidden, tokens).astype(np.float16))
+
+
+@pytest.fixture
+def held_out(model: StaticModel, lessons: Lessons, sentences: list[str]) -> Lessons:
+    tokens = known_tokens(model, sentences[600:])
+    hidden = np.random.default_rng(1).standard_normal((model.table.size, 16)).astype(np.float32)
+    return Lessons(tokens, mean_rows(hidden, tokens).astype(np.float16))
+
+
+def agreement(rows: Floats, lessons: Lessons) -> float:
+    return float((unit(mean_rows(rows, lessons.tokens)) * unit(lessons.targets.astype(np.float32))).sum(1).mean())
+
+
+def test_tokens_are_taken_as_they_are(model: StaticModel, sentences: list[str]) -> None:
+    tokens = known_tokens(model, ["", *sentences[:20], "", ""])
+    places = np.array([5, 0, 5, 21, 3])
+    ids, offsets = take(tokens, places)
+    for place, first, last in zip(places, offsets, offsets[1:], strict=False):
+        assert ids[first:last].tolist() == tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].tolist()
+    assert not np.isin(tokens.ids, model.document.drop).any()
+
+
+def test_a_float_table_pools_as_the_model_does(model: StaticModel, sentences: list[str]) -> None:
+    texts = [*sentences[:30], ""]
+    tokens = known_tokens(model, texts)
+    student = FloatTable(model.table.expanded())
+    with torch.no_grad():
+        pooled = pool(student, tokens, np.arange(len(texts))).numpy()
+    np.testing.assert_allclose(unit(pooled), model.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(unit(mean_rows(model.table.expanded(), tokens)), model.encode(texts), atol=1e-6)
+    ratio = student.rows() / model.table.expanded()
+    assert ratio.std() < 1e-6 * ratio.mean() + 1e-6
+
+
+@pytest.mark.parametrize("form", ["product", "uneven", "exact", "centroids"])
+def test_a_coded_table_pools_as_its_table_does(model: StaticModel, sentences: list[str], form: str) -> None:
+    rows, counts = model.table.expanded(), model.counts
+    assert counts is not None
+    tables = {
+        "product": lambda: to_products(rows, counts, (4, 4, 8)),
+        "uneven": lambda: to_products(rows, counts, (3, 3, 3, 7)),
+        "exact": lambda: to_products(rows, counts, block_widths(16, 8), exact=20),
+        "centroids": lambda: to_centroids(rows, counts, 50),
+    }
+    table = tables[form]()
+    student = CodedTable(table)
+    with torch.no_grad():
+        decoded = student.decode(torch.arange(model.table.size)).numpy() * student.weights.numpy()[:, None]
+    mine = table.expanded()
+    np.testing.assert_allclose(decoded / np.linalg.norm(decoded), mine / np.linalg.norm(mine), atol=1e-6)
+    again = student.table()
+    coded = model.with_table(again).encode(sentences)
+    assert (coded * model.with_table(table).encode(sentences)).sum(1).min() > 0.999
+    assert again.rows.scheme == table.rows.scheme
+    assert {name: tensor.shape for name, tensor in again.tensors().items()} == {
+        name: tensor.shape for name, tensor in table.tensors().items()
+    }
+
+
+def test_training_recovers_a_hidden_table(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    start = model.table.expanded()
+    before = agreement(start, held_out)
+    trained = learn(start, lessons, held_out, HOW)
+    assert before < 0.3
+    assert agreement(trained, held_out) > 0.9
+
+
+def test_the_best_check_is_kept_and_patience_ends_it(
+    lessons: Lessons, held_out: Lessons, model: StaticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = FloatTable(model.table.expanded())
+    states, measure = [], module._held_out_loss
+    falling = iter([5.0, 3.0, 4.0, 2.0, 6.0, 7.0, 1.0])
+
+    def scripted(each: FloatTable, *rest: object) -> float:
+        states.append(each.rows())
+        return next(falling)
+
+    monkeypatch.setattr(module, "_held_out_loss", scripted)
+    log = train(student, lessons, held_out, replace(HOW, epochs=10, checks=10, patience=2))
+    assert [entry["held_out"] for entry in log] == [5.0, 3.0, 4.0, 2.0, 6.0, 7.0]
+    assert np.array_equal(student.rows(), states[3])
+    assert not np.array_equal(student.rows(), states[5])
+    assert measure(student, held_out, HOW) > 0
+
+
+def test_the_same_seed_gives_the_same_table(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    how = replace(HOW, epochs=2, dropout=0.2, dims=(8, 4), ema=0.9)
+    first, same, other = (
+        learn(model.table.expanded(), lessons, held_out, replace(how, seed=seed)) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    soup = learn(model.table.expanded(), lessons, held_out, replace(how, seeds=2))
+    np.testing.assert_allclose(soup, (first + other) / 2, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {"cosine": 1.0, "relational": 0.0}, {"cosine": 0.0, "relational": 1.0}, {"contrastive": 1.0, "cosine": 0.0},
+        {"mse": 1.0, "cosine": 0.0, "relational": 0.0},
+    ],
+    ids=["cosine", "relational", "contrastive", "mse"],
+)  # fmt: skip
+def test_each_loss_teaches(losses: dict[str, float], lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    student = FloatTable(model.table.expanded())
+    log = train(student, lessons, held_out, replace(HOW, epochs=4, **losses))  # type: ignore[arg-type]
+    assert log[-1]["held_out"] < log[0]["held_out"]
+
+
+def test_prefixes_are_taught(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    start = model.table.expanded()
+    nested = learn(start, lessons, held_out, replace(HOW, dims=(4,), relational=0.0))
+    plain = learn(start, lessons, held_out, replace(HOW, relational=0.0))
+    cut = replace(held_out, targets=held_out.targets[:, :4])
+    assert agreement(nested[:, :4], cut) > agreement(plain[:, :4], cut) - 0.02
+    assert agreement(nested[:, :4], cut) > 0.8
+
+
+def test_pairs_come_together(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    sides = np.random.default_rng(2).permutation(600)[:400].reshape(-1, 2)
+    paired = replace(lessons, pairs=sides)
+
+    def nearness(rows: Floats) -> float:
+        vectors = unit(mean_rows(rows, lessons.tokens))
+        return float((vectors[sides[:, 0]] * vectors[sides[:, 1]]).sum(1).mean())
+
+    trained = model.with_table(Table(FloatRows(learn(model.table.expanded(), lessons, held_out, HOW))))
+    tuned = tune_on_pairs(trained, paired, held_out, replace(HOW, pairs=3.0, margin=-2.0, epochs=10, patience=99))
+    kept = tune_on_pairs(trained, paired, held_out, replace(HOW, pairs=0.0, epochs=10, patience=99))
+    assert nearness(tuned.table.expanded()) > nearness(kept.table.expanded()) + 0.05
+
+
+def test_near_texts_come_together_in_a_step(lessons: Lessons) -> None:
+    from nestling.make.train import _shuffled
+
+    groups = group(lessons.targets, 10)
+    assert groups.shape == (600,)
+    order = _shuffled(np.random.default_rng(0), 600, groups, 8)
+    assert sorted(order.tolist()) == list(range(600))
+    together = (np.diff(groups[order]) == 0).mean()
+    assert together > 0.7 > (np.diff(groups[_shuffled(np.random.default_rng(0), 600, None, 8)]) == 0).mean()
+
+
+def test_the_linear_start(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    turned = np.linalg.qr(np.random.default_rng(3).standard_normal((16, 16)))[0].astype(np.float32)
+    hidden = model.table.expanded() @ turned
+    targets = mean_rows(hidden, lessons.tokens)
+    start = fitted_to(model.table.expanded(), replace(lessons, targets=unit(targets).astype(np.float16)), 600)
+    assert agreement(start, replace(lessons, targets=targets)) > 0.999
+
+
+def test_from_targets_again_and_repaired(
+    lessons: Lessons, held_out: Lessons, model: StaticModel, sentences: list[str]
+) -> None:
+    aim = Aim(dim=16)
+    trained = learn_from_targets(model, lessons, held_out, aim, HOW)
+    assert (trained.dim, trained.counts is not None) == (16, True)
+    again = learn_again(model, trained, lessons, held_out, aim, replace(HOW, contrastive=1.0, relational=0.0))
+    mixed = learn_again(model, trained, lessons, held_out, aim, replace(HOW, own=0.5))
+    for each in (trained, again, mixed):
+        assert agreement(each.table.expanded(), held_out) > 0.85
+    assert trained.counts is not None
+    rows = trained.table.expanded()
+    coded = trained.with_table(to_products(rows, trained.counts, (16,), rounds=1))
+    judged = sentences[600:]
+    mended = repair(
+        coded, trained, sentences[:600], lessons, (judged, held_out), replace(HOW, epochs=20, rate=0.02), Repairing(rounds=2)
+    )
+    assert mended.table.rows.scheme == "product"
+    assert len(mended.table.tensors()["codes"]) == len(coded.table.tensors()["codes"])
+    aims = unit(held_out.targets.astype(np.float32))
+    before, after = ((each.encode(judged) * aims).sum(1).mean() for each in (coded, mended))
+    assert after > before + 0.01
+
+
+def test_codes_are_assigned_to_the_nearest_words(model: StaticModel) -> None:
+    rows, counts = model.table.expanded(), model.counts
+    assert counts is not None
+    for table in (to_products(rows, counts, (4, 4, 8), rounds=3), to_centroids(rows, counts, 40, rounds=3)):
+        other = rows[np.random.default_rng(0).permutation(len(rows))]
+        moved = assign_words(table, other)
+        assert np.square(moved.expanded() - other).sum() < 0.8 * np.square(table.expanded() - other).sum()
