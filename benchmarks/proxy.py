@@ -3,7 +3,7 @@
     python benchmarks/proxy.py nano other.nest
 
 STS Benchmark's validation split; classification (8 texts a label) and clustering on train splits; retrieval of the
-positives of 2,400 pairs of the corpus among all of them, by nDCG at 10. x 100. Clustering moves by a point with its luck.
+positives of 2,400 pairs of the corpus among all of them, by nDCG at 10. x 100. Clustering moves by a point of luck.
 """
 
 import argparse

@@ -17,15 +17,19 @@ from typing import Any
 from nestling.model.inspect import shipped_models
 from nestling.model.load import shipped
 from nestling.score.card import table
-from nestling.score.results import Averages, Results, averages, read_results
+from nestling.score.results import Results, averages, read_results
 from nestling.score.tasks import SUITES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ["README.md", *(f"docs/{page}.md" for page in ("embed", "probe", "score", "search", "shrink", "speed", "web"))]
+PAGES = [
+    "README.md",
+    *(f"docs/{page}.md" for page in ("embed", "probe", "score", "search", "shrink", "speed", "training", "web")),
+]
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STS = "STSBenchmark test, Spearman"
 SCHEMES_SHOWN = 4
+HELPERS = ("reference-", "tokenlearn", "model2vec-")  # models made only to compare with
 PROBE_FIGURES = {
     "roc_auc": "ROC-AUC",
     "average_precision": "average precision",
@@ -63,20 +67,29 @@ def models() -> str:
 
 
 def baselines() -> str:
-    """Ours and the others, smallest first: bytes and the means of the english suite."""
-    rows = []
-    for model, means in english():
-        size = model.bytes
-        figures = (means.mean_task, means.mean_type, *(mean for mean, _ in means.by_type.values()))
-        rows.append([short(model), f"{size / 1e6:.1f} MB", *(f"{100 * figure:.1f}" for figure in figures)])
-    means = english()[0][1]
+    """Ours and the others, smallest first: bytes and the means of the broad suite."""
+    return _means([each for each in broad() if not each.name.startswith(HELPERS)])
+
+
+def schemes() -> str:
+    """Ours beside the references' schemes on the same table, and beside a model made by the peers' own tools."""
+    return _means([each for each in broad() if each.name.startswith(HELPERS) or each.name in shipped()])
+
+
+def _means(models: Iterable[Results]) -> str:
+    rows, means = [], None
+    for model in models:
+        means = averages(model.only(SUITES["broad"]).lines.values())
+        figures = (means.mean_type, means.mean_task, *(mean for mean, _ in means.by_type.values()))
+        rows.append([short(model), f"{model.bytes / 1e6:.2f} MB", *(f"{100 * figure:.1f}" for figure in figures)])
+    assert means is not None
     types = [f"{kind} ({count})" for kind, (_, count) in means.by_type.items()]
-    return table(["model", "all bytes", f"mean of {means.tasks} tasks", f"mean of {len(types)} types", *types], rows)
+    return table(["model", "all bytes", f"mean of {len(types)} types", f"mean of {means.tasks} tasks", *types], rows)
 
 
 def scores() -> str:
     """Every task of every model."""
-    models = [model for model, _ in english()]
+    models = [each for each in broad() if not each.name.startswith(HELPERS)]
     names = sorted(set.intersection(*(set(model.lines) for model in models)))
     rows = [
         [name, models[0].lines[name].type, *(f"{100 * each.lines[name].score:.1f}" for each in models)]
@@ -85,10 +98,10 @@ def scores() -> str:
     return table(["task", "type", *(short(each) for each in models)], rows)
 
 
-def english() -> list[tuple[Results, Averages]]:
+def broad() -> list[Results]:
+    """Every model that is scored at full width, smallest first."""
     folders = [path.parent for path in (RESULTS / "scores").glob("*/model.json") if "@" not in path.parent.name]
-    models = sorted(map(read_results, folders), key=lambda each: each.bytes)
-    return [(each, averages(each.only(SUITES["english"]).lines.values())) for each in models]
+    return sorted(map(read_results, folders), key=lambda each: each.bytes)
 
 
 def short(model: Results) -> str:
@@ -128,15 +141,60 @@ def validity() -> str:
 
 
 def dims_kept() -> str:
-    """nano's tiers on the english suite."""
-    tiers = [read_results(path) for path in (RESULTS / "scores").glob("nano*")]
-    means = {tier.dim: averages(tier.only(SUITES["english"]).lines.values()) for tier in tiers}
-    full = means[max(means)].mean_task
-    rows = [
-        [dim, f"{100 * mean.mean_task:.1f}", f"{100 * mean.mean_type:.1f}", f"{100 * mean.mean_task / full:.1f} %"]
-        for dim, mean in sorted(means.items(), reverse=True)
-    ]
-    return table(["dims", "mean(task)", "mean(type)", "kept"], rows)
+    """The tiers of ours on the broad suite."""
+    rows = []
+    for name in shipped():
+        tiers = [read_results(path) for path in (RESULTS / "scores").glob(f"{name}*")]
+        means = {tier.dim: averages(tier.only(SUITES["broad"]).lines.values()) for tier in tiers}
+        full = means[max(means)].mean_type
+        for dim, mean in sorted(means.items(), reverse=True):
+            kept = f"{100 * mean.mean_type / full:.1f} %"
+            rows.append([name, dim, f"{100 * mean.mean_type:.1f}", kept, f"{100 * mean.mean_task:.1f}"])
+    return table(["model", "dims", "mean(type)", "kept", "mean(task)"], rows)
+
+
+def beside_published() -> str:
+    """static beside the published scores of the larger potions."""
+    reports = results("published")
+    names = sorted({name for report in reports for name in report["tasks"]})
+    rows = []
+    for name in names:
+        found = [report["tasks"].get(name) for report in reports]
+        ours = next(each["static"] for each in found if each)
+        rows.append([name, f"{ours:.1f}", *(f"{each['published']:.1f}" if each else "" for each in found)])
+    notes = []
+    for report in reports:
+        pairs = [(each["static"], each["published"]) for each in report["tasks"].values()]
+        means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
+        ahead = sum(one > other for one, other in pairs)
+        notes.append(
+            f"{report['model'].rpartition('/')[2]}: ahead on {ahead} of {len(pairs)} tasks, "
+            f"mean {means[0]:.1f} against {means[1]:.1f}."
+        )
+    head = ["task", "static", *(f"{report['model'].rpartition('/')[2]} (published)" for report in reports)]
+    return f"{table(head, rows)}\n\n{' '.join(notes)}"
+
+
+def ladder() -> str:
+    return _ladder("rung")
+
+
+def variants() -> str:
+    return _ladder("variant")
+
+
+def quantized() -> str:
+    return _ladder("quantized", size=True)
+
+
+def _ladder(kind: str, size: bool = False) -> str:
+    rows = []
+    for line in (line for line in results("ladder")["lines"] if line["kind"] == kind):
+        spread = "" if line["spread"] is None else f"{line['spread']:.2f}"
+        figures = [f"{line[key]:.1f}" for key in ("mean", "sts", "classification", "clustering", "retrieval")]
+        rows.append([line["name"], *([f"{line['bytes']:,}"] if size else []), *figures, line["seeds"], spread])
+    head = ["", *(["bytes"] if size else []), "mean", "STS", "classification", "clustering", "retrieval", "seeds", "sd"]
+    return table(head, rows)
 
 
 def speed() -> str:
@@ -336,6 +394,11 @@ TABLES: dict[str, Callable[[], str]] = {
         compared,
         validity,
         dims_kept,
+        schemes,
+        beside_published,
+        ladder,
+        variants,
+        quantized,
         speed,
         probes,
         shrink,

@@ -16,8 +16,9 @@ FLOORS = {
     "shrink": 7, "embed": 7, "make": 8, "cli_score": 9, "cli": 10,
 }  # fmt: skip
 ONLY_IN = {
-    "torch": {"teacher", "score", "make"}, "sentence_transformers": {"teacher", "score"}, "onnxruntime": {"teacher", "score"},
-    "mteb": {"score"}, "sklearn": {"score"}, "matplotlib": {"score"}, "pypdf": {"search"},
+    "torch": {"teacher", "score", "make"}, "sentence_transformers": {"teacher", "score"},
+    "onnxruntime": {"teacher", "score"}, "mteb": {"score"}, "sklearn": {"score"},
+    "matplotlib": {"score"}, "pypdf": {"search"},
 }  # fmt: skip
 NEVER = {"pickle", "model2vec", "fastembed", "optimum", "joblib", "skops", "dill"}
 

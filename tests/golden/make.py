@@ -1,4 +1,4 @@
-"""Write the golden ids, vectors of the small models and vectors of nano: python -m tests.golden.make
+"""Write the golden ids, and vectors of the small and the shipped models: python -m tests.golden.make
 
 Run it only when the meaning is meant to change; the diff then shows what did.
 """
@@ -22,7 +22,8 @@ def main() -> None:
         tokens = model.tokenizer.encode(texts)
         ids[kind] = [tokens.ids[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
         vectors[kind] = model.encode(texts)
-    vectors["nano"] = nestling.load("nano").encode(texts)
+    for name in nestling.shipped():
+        vectors[name] = nestling.load(name).encode(texts)
     (HERE / "ids.json").write_text(json.dumps(ids) + "\n")
     np.savez(HERE / "vectors.npz", **vectors)
 

@@ -57,7 +57,9 @@ def test_vectors_are_the_teacher_s(
         np.testing.assert_allclose(got, expected[:, place], atol=tolerance)
 
 
-def test_a_sentence_transformer_s_vectors(teacher_folders: dict[str, Path], sentences: list[str], tmp_path: Path) -> None:
+def test_a_sentence_transformer_s_vectors(
+    teacher_folders: dict[str, Path], sentences: list[str], tmp_path: Path
+) -> None:
     folder = teacher_folders["wordpiece"]
     targets = Targets(load_teacher(str(folder)), tmp_path, Look(max_tokens=40))
     targets.fill(sentences[:30])

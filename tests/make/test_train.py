@@ -201,7 +201,13 @@ def test_from_targets_again_and_repaired(
     coded = trained.with_table(to_products(rows, trained.counts, (16,), rounds=1))
     judged = sentences[600:]
     mended = repair(
-        coded, trained, sentences[:600], lessons, (judged, held_out), replace(HOW, epochs=20, rate=0.02), Repairing(rounds=2)
+        coded,
+        trained,
+        sentences[:600],
+        lessons,
+        (judged, held_out),
+        replace(HOW, epochs=20, rate=0.02),
+        Repairing(rounds=2),
     )
     assert mended.table.rows.scheme == "product"
     assert len(mended.table.tensors()["codes"]) == len(coded.table.tensors()["codes"])

@@ -28,7 +28,9 @@ def test_words_are_counted_as_their_pieces(bare: dict[str, Any], sentences: list
     counts = count_words(tokenizer, sentences)
     assert counts
     by_hand: Counter[tuple[int, ...]] = Counter()
-    opens = [piece[:1] in "▁Ġ" or (bare["model"]["type"] == "WordPiece" and piece[:2] != "##") for piece in tokenizer.pieces]
+    opens = [
+        piece[:1] in "▁Ġ" or (bare["model"]["type"] == "WordPiece" and piece[:2] != "##") for piece in tokenizer.pieces
+    ]
     for text in sentences:
         word: list[int] = []
         for index in [*tokenizer.encode([text]).ids.tolist(), None]:
@@ -51,11 +53,17 @@ def test_a_new_word_is_one_token(bare: dict[str, Any], sentences: list[str]) -> 
     assert set(words) <= set(made_of)
     assert after.size == before.size + len(made_of)
     for index, word in enumerate(made_of, before.size):
-        spelt = "".join(piece if k == 0 else piece.removeprefix("##") for k, piece in enumerate(before.pieces[i] for i in word))
+        spelt = "".join(
+            piece if k == 0 else piece.removeprefix("##") for k, piece in enumerate(before.pieces[i] for i in word)
+        )
         assert after.pieces[index] == spelt
     old, new = before.encode(sentences), after.encode(sentences)
     unfolded = [
-        tuple(piece for index in new.ids[first:last] for piece in ([index] if index < before.size else made_of[index - before.size]))
+        tuple(
+            piece
+            for index in new.ids[first:last]
+            for piece in ([index] if index < before.size else made_of[index - before.size])
+        )
         for first, last in zip(new.offsets, new.offsets[1:], strict=False)
     ]
     kept = [tuple(old.ids[first:last]) for first, last in zip(old.offsets, old.offsets[1:], strict=False)]

@@ -56,7 +56,7 @@ def learn_again(
     device: str = "cpu",
     progress: bool = False,
 ) -> StaticModel:
-    """Born again: a fresh start, with the trained student's own vectors for targets, or a mixture with its teacher's."""
+    """Born again: a fresh start, the trained student's own vectors for targets, or a mixture with its teacher's."""
     rows = trained.table.expanded()
 
     def mixed(each: Lessons) -> Lessons:

@@ -1,8 +1,9 @@
 """Lessons: the texts of a corpus with what a student is to make of them, from the cached vectors of its teachers.
 
-Each teacher gives one or two views of a text (its sentence vector, the mean of its tokens). A view is centred, since what
-all texts share says nothing, and brought to unit length, which gives teachers with narrow and wide cosines one say. The
-views are put side by side and turned onto their main axes, softly whitened: each prefix of the dims is a target too.
+Each teacher gives one or two views of a text: its sentence vector, the mean of its token vectors. A view is centred,
+since what all texts share says nothing, and brought to unit length, so that a teacher with narrow cosines has as much
+say as one with wide ones. The views are put side by side and turned onto their main axes, softly whitened: each prefix
+of the dims is a target too.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def _beside(views: Sequence[View], means: Sequence[Floats], texts: Sequence[str]
 def unit(vectors: Floats) -> Floats:
     """Each row at unit length; a row of zeros stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-9)
+    rows: Floats = vectors / np.maximum(lengths, 1e-9)
+    return rows
 
 
 def known_tokens(model: StaticModel, texts: Sequence[str]) -> Tokens:

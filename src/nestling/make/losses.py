@@ -1,7 +1,7 @@
 """What a student is taught: functions of its vectors and its teacher's, each a scalar to make small.
 
-x: (n, d) the student's vectors of n texts, of any length. y: (n, D) the teacher's. All torch. Where x and y are compared
-column by column, of y's columns the first d count, which is where its main axes are.
+x: (n, d) the student's vectors of n texts, of any length. y: (n, D) the teacher's. All torch. Where x and y are
+compared column by column, the first d columns of y count, which is where its main axes are.
 """
 
 from collections.abc import Callable, Sequence

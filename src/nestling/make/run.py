@@ -2,13 +2,13 @@
 
     distil -> (targets: train -> born again -> tune on pairs) -> shrink -> repair -> score
 
-A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file, two
-recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
+A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file,
+two recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -77,12 +77,10 @@ def make(
     out = out or Path(f"{Path(teacher).name if teacher else recipe['name']}.nest")
     check_target(out, suffixes=(".nest",))
     check_target(out.with_suffix(".md"))
-    if "train" in recipe and find_spec("torch") is None:
-        raise MissingExtraError("torch", "train", f"Training, which {recipe_path} asks for")
     said = recipe if teacher is None else {**recipe, "name": out.stem, "description": "", "licence": "unknown"}
-    run = _Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
-    described = run.describe(run.full(), hashlib.sha256(recipe_path.read_bytes()).hexdigest())
-    model, trials = run.shrunk(described)
+    run = Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
+    model, trials = run.shrunk(run.describe(run.full()))
+    model = model.with_table(model.table, recipe=hashlib.sha256(recipe_path.read_bytes()).hexdigest())
     scores = {task: score_sts(model, run.places.find(path)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)
     model.save(out)
@@ -91,19 +89,21 @@ def make(
     return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
 
 
-class _Run:
+class Run:
     """One run of a recipe: its inputs, found and opened when they are needed, and its stages."""
 
     def __init__(
         self,
         recipe: dict[str, Any],
         places: Places,
-        teacher: str | None,
-        corpus: str | None,
-        device: str,
-        quick: bool,
-        progress: bool,
+        teacher: str | None = None,
+        corpus: str | None = None,
+        device: str = "cpu",
+        quick: bool = False,
+        progress: bool = False,
     ) -> None:
+        if "train" in recipe and find_spec("torch") is None:
+            raise MissingExtraError("torch", "train", f"Training, which the recipe {recipe['name']} asks for")
         self.recipe, self.places, self.device, self.progress = recipe, places, device, progress
         self.given_corpus = corpus
         self.seed = int(recipe.get("seed", 0))
@@ -118,18 +118,12 @@ class _Run:
 
     def full(self) -> StaticModel:
         """The float model that all that can be learnt has gone into."""
-        words = settings(Vocabulary, self.recipe, "vocabulary") if "vocabulary" in self.recipe else None
-        model = distilled = self.stage(
-            "distilled",
-            ("vocabulary", "distil"),
-            lambda: distil(self.teacher, self.corpus, self.how, self.places.cache, self.progress, words),
-        )
+        model = distilled = self.distilled
         if "train" not in self.recipe:
             return model
         from nestling.make import learn  # torch, a second to import
 
         where = self.device, self.progress
-        self._distilled = distilled
         first = model = self.stage(
             "trained",
             ("targets", "train"),
@@ -159,10 +153,15 @@ class _Run:
         tried: list[dict[str, Any]] = []
 
         def search() -> StaticModel:
-            limits = {key: tuple(table[key]) for key in ("widths", "shares") if key in table}
-            dim = {"dim": table["dim"]} if "dim" in table else {}
             model, rows = shrink_to_budget(
-                full, budget, held_out, seed=self.seed, progress=self.progress, **limits, **dim
+                full,
+                budget,
+                held_out,
+                widths=table.get("widths", ()),
+                shares=table.get("shares", ()),
+                dim=table.get("dim"),
+                seed=self.seed,
+                progress=self.progress,
             )
             write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
             return model
@@ -205,6 +204,16 @@ class _Run:
         return how
 
     @cached_property
+    def distilled(self) -> StaticModel:
+        """The first stage: what the teacher says of each token alone."""
+        words = settings(Vocabulary, self.recipe, "vocabulary") if "vocabulary" in self.recipe else None
+        return self.stage(
+            "distilled",
+            ("vocabulary", "distil"),
+            lambda: distil(self.teacher, self.corpus, self.how, self.places.cache, self.progress, words),
+        )
+
+    @cached_property
     def sides(self) -> list[tuple[str, str]]:
         """The pairs of texts that belong together."""
         return self.pairs.pairs() if self.pairs else []
@@ -221,26 +230,34 @@ class _Run:
         """What is learnt from, and what is held out to see how well."""
         from nestling.make.lessons import make_lessons
 
-        views = []
+        targets = list(self._looks())
+        for each in targets:
+            each.fill(self.texts, self.progress)
+        views = [(each, pooling) for each in targets for pooling in self.looks.poolings]
+        place = {text: index for index, text in enumerate(self.texts)}
+        held_out = self.how.held_out
+        sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
+        sides = sides[(sides >= held_out).all(axis=1)] - held_out
+        whole = make_lessons(self.distilled, views, self.texts, sides if len(sides) else None, self.aim)
+        return _split(whole, held_out)
+
+    def _looks(self) -> Iterator[Targets]:
+        """What each teacher says of texts."""
         sources = [str(self.places.find(source)) for source in self.looks.others]
         prompts = self.looks.prompts or ("",) * (1 + len(sources))
         if len(prompts) != 1 + len(sources):
             raise InputError(
                 f"[targets] has {len(prompts)} prompts.", f"One for each of {1 + len(sources)} teachers.", "Correct it."
             )
-        for teacher, prompt in zip((self.teacher, *(load_teacher(each, self.device) for each in sources)), prompts):
-            targets = Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
-            targets.fill(self.texts, self.progress)
-            views += [(targets, pooling) for pooling in self.looks.poolings]
-        place = {text: index for index, text in enumerate(self.texts)}
-        held_out = self.how.held_out
-        sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
-        sides = sides[(sides >= held_out).all(axis=1)] - held_out
-        whole = make_lessons(self._distilled, views, self.texts, sides if len(sides) else None, self.aim)
-        return _split(whole, held_out)
+        teachers = chain([self.teacher], (load_teacher(each, self.device) for each in sources))
+        for teacher, prompt in zip(teachers, prompts, strict=True):
+            yield Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
 
-    def describe(self, model: StaticModel, recipe_hash: str) -> StaticModel:
-        """The model with what the recipe says of it, and what it was made from."""
+    def describe(self, model: StaticModel) -> StaticModel:
+        """The model with what the recipe says of it, and what it was made from.
+
+        Zeros stand for the recipe's hash, which a change of a late stage alters.
+        """
         corpus = {"name": Path(self.given_corpus).name} if self.given_corpus else self.recipe.get("corpus", {})
         tables = [corpus, self.recipe.get("pairs", {})]
         data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables if each]
@@ -253,7 +270,7 @@ class _Run:
             licence=self.recipe.get("licence", "unknown"),
             canaries=tuple(self.recipe.get("canaries", ())),
             lineage=tuple(dict.fromkeys([*teachers, *data])),
-            recipe=recipe_hash,
+            recipe="0" * 64,
         )
 
     def _teacher(self, given: str | None) -> Teacher:
@@ -268,7 +285,9 @@ class _Run:
             return None
         path = Path(table["path"]) if self.given_corpus == table["path"] else self.places.find(table["path"])
         if not path.exists():
-            raise InputError(f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data.")
+            raise InputError(
+                f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
+            )
         return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)
 
     def _inputs(self) -> bytes:

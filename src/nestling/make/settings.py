@@ -54,16 +54,19 @@ class Aim:
 
 @dataclass(frozen=True)
 class Training:
-    """epochs: over the texts (in [tune], over the pairs). batch: texts (or pairs) a step. rate: of Adam, rising over the
-    first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam, large, so that
-    a token that is seldom seen is not thrown about when it is. cosine, mse, contrastive, relational: weights of the
-    losses (losses.py). temperature: of the latter two. dims: the prefixes that all losses are taken on besides the
-    whole. dropout: share of tokens left out. near: how many texts of a group come together in a step. pairs: weight of
-    the contrastive loss between the two sides of a pair; pair_temperature: of that; margin: a text nearer to an anchor,
-    by the teacher, than its own positive less this is no negative. ema: decay a step of the averaged table that is
-    kept; 0 for none. checks: how often the held-out loss is taken; patience: checks without gain before it ends.
-    seeds: how many runs, from one start, whose tables are averaged. own: in [again], the share of the student's own
-    vectors in its targets. seed: of the order of the texts, in the first run."""
+    """One way to train. The losses are those of losses.py.
+
+    epochs: over the texts (in [tune], over the pairs). batch: texts (or pairs) a step. rate: of Adam, rising over the
+    first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam, large, so
+    that a token that is seldom seen is not thrown about when it is. seed: of the order of texts, in the first run.
+    cosine, mse, contrastive, relational: weights of the losses. temperature: of the latter two. dims: the prefixes that
+    all losses are taken on besides the whole. dropout: share of tokens left out. near: how many texts of a group come
+    together in a step. pairs: weight of the contrastive loss between the sides of a pair; pair_temperature: of that;
+    margin: a text nearer to an anchor, by the teacher, than its own positive less this is no negative.
+    ema: decay a step of the averaged table that is kept; 0 for none. checks: how often the held-out loss is taken;
+    patience: checks without gain before it ends. seeds: how many runs from one start, whose tables are averaged. own:
+    in [again], the share of the student's own vectors in its targets.
+    """
 
     epochs: float = 1.0
     batch: int = 1024

@@ -40,7 +40,7 @@ class FloatTable(nn.Module):
 
 
 class CodedTable(nn.Module):
-    """Product codes or centroids: which word a token takes is fixed; the words, the exact rows and the lengths learn."""
+    """Product codes or centroids: which word a token takes is fixed; words, exact rows and lengths learn."""
 
     def __init__(self, table: Table) -> None:
         super().__init__()
@@ -73,7 +73,9 @@ class CodedTable(nn.Module):
         codes = self.codes[places.clamp(min=0)]
         parts = [
             words[torch.arange(len(words), device=ids.device), own].flatten(1)
-            for words, own in zip(self.words, codes.split([blocks for _, blocks in self.groups], dim=1), strict=True)
+            for words, own in zip(
+                self.words, torch.split(codes, [blocks for _, blocks in self.groups], dim=1), strict=True
+            )
         ]
         rows = torch.cat(parts, dim=1)
         if not len(self.exact):

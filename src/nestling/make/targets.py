@@ -50,9 +50,9 @@ class Look:
 class Targets:
     """The vectors that `teacher` gave, or will give, to texts looked at in one way; kept under `cache`/targets.
 
-        targets = Targets(teacher, cache_folder())
-        targets.fill(texts, progress=True)
-        sentences = targets.gather(texts, "sentence")   # (n, dim) float32
+    targets = Targets(teacher, cache_folder())
+    targets.fill(texts, progress=True)
+    sentences = targets.gather(texts, "sentence")   # (n, dim) float32
     """
 
     def __init__(self, teacher: Teacher, cache: Path, look: Look | None = None) -> None:
@@ -114,10 +114,11 @@ class Targets:
         keys = hash_texts(texts)
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         if self.look.dtype == "int8":
-            flat, scales = to_int8(vectors.reshape(-1, self.teacher.dim))
+            values, scales = to_int8(vectors.reshape(-1, self.teacher.dim))
             save_array(self.folder / f"{name}.scales.npy", scales.reshape(len(texts), -1))
-            vectors = flat.reshape(vectors.shape)
-        save_array(self.folder / f"{name}.vectors.npy", vectors if self.look.dtype == "int8" else vectors.astype("f2"))
+            save_array(self.folder / f"{name}.vectors.npy", values.reshape(vectors.shape))
+        else:
+            save_array(self.folder / f"{name}.vectors.npy", vectors.astype(np.float16))
         save_array(self.folder / f"{name}.keys.npy", np.frombuffer(keys.tobytes(), np.uint8).reshape(-1, 16))
 
     def _load(self, name: str, places: npt.NDArray[np.int32], pooling: int) -> Floats:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from nestling.make import losses
@@ -27,9 +26,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Lessons:
-    """tokens of n texts; targets: (n, D) float16 or float32, the teacher's vectors of them, unit length not needed, main
-    axes first; pairs: (m, 2) places of texts that belong together; groups: (n,) a number for each text, the same for those that are
-    alike, which then come together in a step."""
+    """What is learnt from: texts, and what their vectors are to be.
+
+    tokens: of n texts. targets: (n, D) float16 or float32, the teacher's vectors of them, main axes first; unit length
+    is not needed. pairs: (m, 2) places of texts that belong together. groups: (n,) a number for each text, the same for
+    those that are alike, which then come together in a step.
+    """
 
     tokens: Tokens
     targets: Array
@@ -47,7 +49,7 @@ def train(
     """
     random = np.random.default_rng(how.seed)
     student.to(device)
-    kept = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(how.ema)) if how.ema else student
+    kept = deepcopy(student) if how.ema else student
     optimizer = torch.optim.Adam(student.parameters(), lr=how.rate, eps=how.epsilon, fused=True)
     units = len(lessons.tokens.lengths) if lessons.pairs is None else len(lessons.pairs)
     steps = max(int(how.epochs * units / how.batch), 1)
@@ -61,23 +63,32 @@ def train(
                 group["lr"] = how.rate * min(20 * step / steps, (steps - step + 1) / (0.95 * steps), 1.0)
             loss = _loss(student, lessons, *batch, how, random)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             if kept is not student:
-                kept.update_parameters(student)
+                _average(kept, student, max(1 - how.ema, 1 / (step + 1)))
             recent.append(loss.item())
             bar.update()
             if step % every == 0 or step == steps:
-                log.append({"step": step, "loss": float(np.mean(recent)), "held_out": _held_out_loss(kept, held_out, how)})
+                log.append(
+                    {"step": step, "loss": float(np.mean(recent)), "held_out": _held_out_loss(kept, held_out, how)}
+                )
                 bar.set_postfix(log[-1])
                 recent, waited = [], waited + 1
                 if log[-1]["held_out"] < best:
                     best, waited = log[-1]["held_out"], 0
-                    state = deepcopy((student if kept is student else kept.module).state_dict())
+                    state = deepcopy(kept.state_dict())
                 if waited >= how.patience:
                     break
     student.load_state_dict(state)
     return log
+
+
+@torch.no_grad()
+def _average(kept: nn.Module, student: nn.Module, share: float) -> None:
+    """Move the parameters of `kept` by this share of the way to the student's."""
+    for mine, its in zip(kept.parameters(), student.parameters(), strict=True):
+        mine.lerp_(its, share)
 
 
 def _batches(

@@ -54,20 +54,27 @@ SPLITS = {"SIB200Classification": "test", "STSBenchmarkMultilingualSTS": "test"}
 
 STS = ("STS12", "STS13", "STS15", "STS16", "STSBenchmark", "BIOSSES")
 RETRIEVAL = ("SciFact", "FeedbackQARetrieval", "XQuADRetrieval/en", "BIRCO-ArguAna")
+ENGLISH = (
+    *STS,
+    "Banking77Classification",
+    "EmotionClassification",
+    "TweetSentimentExtractionClassification",
+    "SIB200Classification/eng_Latn",
+    "TwentyNewsgroupsClustering.v2",
+    "BiomedicalShortTextClustering",
+    "SIB200ClusteringS2S/eng_Latn",
+    "MRPCPairClassification",
+    "TrecQAReranking",
+    *RETRIEVAL,
+)
 SUITES: dict[str, tuple[str, ...]] = {
-    "english": (
-        *STS,
-        "Banking77Classification",
-        "EmotionClassification",
-        "TweetSentimentExtractionClassification",
-        "SIB200Classification/eng_Latn",
-        "TwentyNewsgroupsClustering.v2",
-        "BiomedicalShortTextClustering",
-        "SIB200ClusteringS2S/eng_Latn",
-        "MRPCPairClassification",
-        "TrecQAReranking",
-        *RETRIEVAL,
-        "SummEvalSummarization.v2",
+    "english": (*ENGLISH, "SummEvalSummarization.v2"),
+    "broad": (
+        *ENGLISH,
+        "LEMBQMSumRetrieval",
+        "MetaToolRetrieval",
+        "HateOffensiveClassification",
+        "PromptInjectionClassification",
     ),
     "multilingual": (
         "STSBenchmarkMultilingualSTS",

@@ -64,7 +64,7 @@ def _word_starts(tokenizer: TextTokenizer) -> npt.NDArray[np.bool_]:
 def _word_piece(model: dict[str, Any], words: Sequence[Word], _: Sequence[float]) -> tuple[dict[str, Any], list[Word]]:
     prefix = model.get("continuing_subword_prefix") or "##"
     pieces = {index: piece for piece, index in model["vocab"].items()}
-    vocabulary, made_of = dict(model["vocab"]), []
+    vocabulary, made_of = dict(model["vocab"]), list[Word]()
     for word in words:
         name = pieces[word[0]] + "".join(pieces[index].removeprefix(prefix) for index in word[1:])
         if name not in vocabulary:
@@ -73,9 +73,11 @@ def _word_piece(model: dict[str, Any], words: Sequence[Word], _: Sequence[float]
     return {**model, "vocab": vocabulary}, made_of
 
 
-def _unigram(model: dict[str, Any], words: Sequence[Word], shares: Sequence[float]) -> tuple[dict[str, Any], list[Word]]:
+def _unigram(
+    model: dict[str, Any], words: Sequence[Word], shares: Sequence[float]
+) -> tuple[dict[str, Any], list[Word]]:
     entries = list(model["vocab"])
-    known, made_of = {piece for piece, _ in entries}, []
+    known, made_of = {piece for piece, _ in entries}, list[Word]()
     for word, share in zip(words, shares, strict=True):
         name = "".join(entries[index][0] for index in word)
         if name not in known:
@@ -90,7 +92,7 @@ def _bpe(model: dict[str, Any], words: Sequence[Word], _: Sequence[float]) -> tu
     prefix = model.get("continuing_subword_prefix") or ""
     vocabulary, merges = dict(model["vocab"]), [list(pair) for pair in model["merges"]]
     pieces = {index: piece for piece, index in vocabulary.items()}
-    size, made_of, merged = 1 + max(pieces), [], {tuple(pair) for pair in merges}
+    size, made_of, merged = 1 + max(pieces), list[Word](), {tuple(pair) for pair in merges}
     for word in words:
         left = pieces[word[0]]
         for place, index in enumerate(word[1:], 2):

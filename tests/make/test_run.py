@@ -1,0 +1,192 @@
+"""recipes/static.toml and recipes/nano.toml end to end, quick, from a small teacher and small texts."""
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner
+
+import nestling.make.run as module
+from nestling.cli import main
+from nestling.errors import InputError, MissingExtraError
+from nestling.files.parts import Source
+from nestling.make.lessons import mean_rows, unit
+from nestling.make.recipe import Places, read_recipe
+from nestling.make.run import Made, Run, make
+from nestling.model.load import load
+from nestling.model.static import StaticModel
+from nestling.shrink.fidelity import sample_texts
+from tests.conftest import SAMPLES
+
+RECIPES = SAMPLES.parents[1] / "recipes"
+SMALL = {
+    "cache:teachers/bge-small": "data:teacher", "data:corpus/english.parquet": "cache:corpus.parquet",
+    "data:corpus/pairs.parquet": "cache:pairs.parquet", "data:eval/STSBenchmark/test.parquet": "cache:sts.parquet",
+    "held_out = 4_000": "held_out = 60", "sentences = 200_000": "sentences = 300", "dim = 384": "dim = 64",
+    "dim = 256": "dim = 48", "[32, 64, 128]": "[32]", "[32, 64, 96]": "[32]", "batch = 1024": "batch = 64",
+    "batch = 512": "batch = 32", "words = 30_000": "words = 40", "least = 8": "least = 3", "prune = 5": "prune = 2",
+    '"7.5MB"': '"30KB"', '"700KB"': '"26KB"', "widths = [2, 2]": "widths = [8, 8]",
+}  # fmt: skip
+
+
+def inputs(folder: Path) -> Path:
+    """A cache with the corpus, pairs and scores of the tests."""
+    folder.mkdir(parents=True)
+    texts = sample_texts()
+    rows = [*texts, *texts[:5]], ["left" if place % 50 == 7 else "kept" for place in range(len(texts) + 5)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows[0], "source": rows[1]}), folder / "corpus.parquet")
+    halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in texts[100:300]]
+    sides = {"anchor": [one for one, _ in halves], "positive": [two for _, two in halves]}
+    pyarrow.parquet.write_table(pyarrow.table({**sides, "source": ["kept"] * 200}), folder / "pairs.parquet")
+    gold = {"sentence1": texts[:40], "sentence2": texts[40:80], "score": [float(i % 7) for i in range(40)]}
+    pyarrow.parquet.write_table(pyarrow.table(gold), folder / "sts.parquet")
+    return folder
+
+
+def small(name: str, folder: Path, **more: str) -> Path:
+    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+    for old, new in {**SMALL, **more}.items():
+        text = text.replace(old, new)
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    inputs(folder / "cache")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(home: Path) -> Made:
+    return make(small("static", home), home / "static.nest", data=SAMPLES, cache=home / "cache", quick=True)
+
+
+def stages(folder: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in (folder / "cache/make").glob("*/model.nest")}
+
+
+def test_all_stages_are_kept(home: Path, made: Made) -> None:
+    names = [name.split("-")[0] for name in stages(home)]
+    assert sorted(names)[:2] == ["distilled", "repaired"]
+    assert {*names} == {"distilled", "trained", "tuned", "shrunk", "repaired"}
+    model = load(made.path)
+    assert made.size <= 30_000
+    assert model.dims == (48, 32)
+    assert model.document.scheme == "product"
+    assert [source.role for source in model.lineage] == ["teacher", "data", "data"]
+    assert model.lineage[0] == Source("teacher", "sample/teacher", "CC0-1.0")
+    assert len(model.verify()) == 3
+
+
+def test_the_same_inputs_give_the_same_bytes(home: Path, made: Made, tmp_path: Path) -> None:
+    inputs(tmp_path / "cache")
+    again = make(small("static", tmp_path), tmp_path / "b.nest", data=SAMPLES, cache=tmp_path / "cache", quick=True)
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+def test_a_late_change_keeps_the_early_stages(home: Path, made: Made) -> None:
+    before = stages(home)
+    changed = small("static", home, **{"rate = 5e-4": "rate = 6e-4"})
+    make(changed, home / "c.nest", data=SAMPLES, cache=home / "cache", quick=True)
+    after = stages(home)
+    assert {name: after[name] for name in before} == before
+    assert [name.split("-")[0] for name in after if name not in before] == ["repaired"]
+
+
+def test_nano_starts_where_static_started(home: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nestling.shrink.budget as budget
+
+    monkeypatch.setattr(budget, "WIDTHS", ((16, 16),))
+    monkeypatch.setattr(budget, "SHARES", (0.5,))
+    before = stages(home)
+    done = make(small("nano", home), home / "nano.nest", data=SAMPLES, cache=home / "cache", quick=True)
+    assert {name.split("-")[0] for name in stages(home) if name not in before} == {"shrunk", "repaired"}
+    assert done.size <= 26_000
+
+
+def test_training_learns_what_the_teacher_says(home: Path, made: Made) -> None:
+    run = Run(read_recipe(small("static", home)), Places(home / "cache", SAMPLES), quick=True)
+    _, held_out = run.lessons
+    aims = unit(held_out.targets.astype(np.float32))
+
+    def agreement(model: StaticModel) -> float:
+        vectors = unit(mean_rows(model.table.expanded(), held_out.tokens))
+        return float(np.abs((vectors @ vectors.T) - (aims @ aims.T)).mean())
+
+    assert agreement(run.full()) < 0.9 * agreement(run.distilled)
+
+
+def test_held_out_texts_and_left_out_sources_teach_nothing(home: Path, made: Made) -> None:
+    recipe = read_recipe(small("static", home))
+    recipe["corpus"]["leave_out"] = ["left"]
+    run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
+    texts = sample_texts()
+    kept = [text for place, text in enumerate(texts) if place % 50 != 7]
+    assert run.texts[: len(set(kept))] == list(dict.fromkeys(kept))
+    assert len(run.texts) == len(set(run.texts)) > len(kept) + 300
+    lessons, held_out = run.lessons
+    assert len(held_out.tokens.lengths) == 60
+    assert len(lessons.tokens.lengths) == len(lessons.targets) == len(run.texts) - 60
+    assert lessons.pairs is not None
+    for one, other in lessons.pairs[:20]:
+        left, right = run.texts[60 + one], run.texts[60 + other]
+        assert left + right in texts
+
+
+def test_quick_takes_few_texts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUICK_TEXTS", 200)
+    monkeypatch.setattr(module, "QUICK_PAIRS", 10)
+    recipe = read_recipe(small("static", home))
+    run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
+    assert 200 < len(run.texts) <= 220
+    assert len(Run(recipe, Places(home / "cache", SAMPLES)).texts) > 1000
+
+
+def test_born_again_and_two_teachers(home: Path, made: Made) -> None:
+    shutil.copytree(SAMPLES / "teacher", home / "cache/second", dirs_exist_ok=True)
+    about = {"name": "sample/second", "licence": "MIT", "form": "encoder", "pooling": "cls"}
+    (home / "cache/second/teacher.json").write_text(json.dumps(about))
+    more = {
+        "[tune]": "[again]\nepochs = 2.0\nbatch = 64\nown = 0.5\nseeds = 2\n\n[tune]",
+        "[targets]": '[targets]\nothers = ["cache:second"]\nprompts = ["", "query: "]',
+    }
+    done = make(small("static", home, **more), home / "d.nest", data=SAMPLES, cache=home / "cache", quick=True)
+    lineage = load(done.path).lineage
+    assert [(source.name, source.licence) for source in lineage[:2]] == [
+        ("sample/teacher", "CC0-1.0"), ("sample/second", "MIT"),
+    ]  # fmt: skip
+    wrong = small("static", home, **{"[targets]": '[targets]\nothers = ["cache:second"]\nprompts = ["a"]'})
+    with pytest.raises(InputError, match=r"\[targets\] has 1 prompts\."):
+        make(wrong, home / "e.nest", data=SAMPLES, cache=home / "cache", quick=True)
+
+
+def test_without_torch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestling\[train\]'"):
+        make(small("static", home), home / "f.nest", data=SAMPLES, cache=home / "cache")
+
+
+def test_pairs_need_their_columns(home: Path) -> None:
+    recipe: dict[str, Any] = read_recipe(small("static", home))
+    recipe["pairs"]["path"] = "cache:corpus.parquet"
+    with pytest.raises(InputError, match="has no column anchor, positive"):
+        _ = Run(recipe, Places(home / "cache", SAMPLES)).sides
+
+
+def test_command(home: Path, made: Made) -> None:
+    command = ["make", str(small("static", home)), "--quick", "--data", str(SAMPLES), "--cache", str(home / "cache")]
+    done = CliRunner().invoke(main, [*command, "--out", str(home / "g.nest"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["fingerprint"] == made.fingerprint
+    corpus = ["--corpus", str(files("nestling.shrink") / "held_out.txt")]
+    done = CliRunner().invoke(main, [*command, "--out", str(home / "h.nest"), *corpus])
+    assert done.exit_code == 0, done.output

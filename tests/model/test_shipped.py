@@ -1,0 +1,91 @@
+"""The shipped models: small enough, good enough, themselves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nestling
+from nestling.files.card import card
+from nestling.files.nest import read_document
+
+ROOT = Path(__file__).parents[2]
+STS = "STSBenchmark test, Spearman"
+LARGEST = {"nano": 700_000, "static": 7_500_000}
+LEAST = {"nano": 0.74, "static": 0.78}  # of STS Benchmark, at full width
+
+
+@pytest.fixture(params=LARGEST)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(name: str) -> nestling.StaticModel:
+    return nestling.load(name)
+
+
+@pytest.fixture
+def path(name: str) -> Path:
+    return nestling.shipped()[name]
+
+
+def test_these_are_all() -> None:
+    assert set(nestling.shipped()) == set(LARGEST)
+
+
+def test_is_small_with_its_tokenizer(name: str, path: Path) -> None:
+    assert path.stat().st_size <= LARGEST[name]
+
+
+def test_gives_the_vectors_it_was_saved_with(model: nestling.StaticModel) -> None:
+    checks = model.verify()
+    assert len(checks) == 3
+    assert all(check.cosine >= 0.9999 for check in checks)
+
+
+def test_golden_vectors(name: str, model: nestling.StaticModel, odd_texts: list[str]) -> None:
+    golden = np.load(ROOT / "tests" / "golden" / "vectors.npz")[name]
+    np.testing.assert_allclose(model.encode(odd_texts), golden, atol=1e-6)
+
+
+def test_knows_near_from_far(model: nestling.StaticModel) -> None:
+    documents = ["The cat sat on the mat.", "Shares fell sharply on Monday.", "A kitten rests on a rug."]
+    kitty = model.similarity(model.encode_query("a sleeping kitty"), model.encode_document(documents))[0]
+    assert kitty.argmax() == 2
+    assert kitty.argmin() == 1
+
+
+def test_says_its_score_and_where_it_comes_from(name: str, model: nestling.StaticModel, path: Path) -> None:
+    document, _ = read_document(path)
+    assert document.scores[STS][str(model.dim)] >= LEAST[name]
+    assert list(document.scores[STS]) == [str(tier) for tier in model.dims]
+    assert [(source.role, source.licence) for source in document.lineage][:1] == [("teacher", "MIT")]
+    assert [source.role for source in document.lineage[1:]] == ["data", "data"]
+    written = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert written == card(document, path.stat().st_size)
+    assert f"{document.scores[STS][str(model.dim)]:.4f}" in written
+
+
+def test_the_report_is_of_this_file(name: str, model: nestling.StaticModel, path: Path) -> None:
+    report = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    assert report["fingerprint"] == model.fingerprint
+    assert report["size"] == path.stat().st_size
+    assert report["scores"][STS] == model.document.scores[STS]
+
+
+@pytest.mark.parametrize("layout", ["model2vec", "sentence-transformers"])
+def test_other_libraries_give_the_same_vectors(model: nestling.StaticModel, layout: str, tmp_path: Path) -> None:
+    texts = ["The quick brown fox jumps over the lazy dog.", "How do I cancel my order?", "café 東京"]
+    model.save(tmp_path / "copy", layout=layout)
+    if layout == "model2vec":
+        from model2vec import StaticModel
+
+        theirs = StaticModel.from_pretrained(tmp_path / "copy").encode(texts)
+    else:
+        from sentence_transformers import SentenceTransformer
+
+        theirs = SentenceTransformer(str(tmp_path / "copy"), device="cpu").encode(texts)
+    theirs = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert np.einsum("ij,ij->i", model.encode(texts), theirs).min() >= 0.9999
