@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CORE := pyproject.toml $(wildcard core/*.hpp core/*.cpp core/tables/*.inc) core/CMakeLists.txt
 
-.PHONY: demo test bench nano tables web clean
+.PHONY: demo test bench nano static tables web clean
 
 demo: .venv/base
 	@echo; echo '$$ nestling models'
@@ -26,15 +26,17 @@ test: .venv/test .venv/web
 # The figures in README.md and docs/: need ../shared (or NESTLING_DATA), and the teachers and peers of docs/score.md.
 DATA := $(or $(NESTLING_DATA),../shared)
 CACHE := $(or $(NESTLING_CACHE),$(HOME)/.cache/nestling)
-PEERS := nano $(DATA)/peers/potion-base-4M-int8 $(CACHE)/teachers/minilm $(CACHE)/teachers/bge-small
+PEERS := nano static $(DATA)/peers/potion-base-4M-int8 $(CACHE)/teachers/minilm $(CACHE)/teachers/bge-small
 RESULTS := benchmarks/results
 
 bench: .venv/test
+	$(BIN)/python benchmarks/references.py
 	$(BIN)/python benchmarks/baselines.py
-	$(BIN)/nestling compare $(RESULTS)/scores/nano $$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e nano) --json \
-		> $(RESULTS)/compare.json
+	$(BIN)/python benchmarks/ladder.py
+	for model in nano static; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
+		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done
 	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done
-	$(BIN)/nestling speed nano --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
+	$(BIN)/nestling speed nano --beside static --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
@@ -46,10 +48,10 @@ bench: .venv/test
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/search_speed.py
 	mkdir -p docs/pictures
-	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v @) --suite english --out docs/pictures/size.svg
-	$(BIN)/nestling plot dims $(RESULTS)/scores/nano --suite english --out docs/pictures/dims.svg
+	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v @) --suite broad --out docs/pictures/size.svg
+	$(BIN)/nestling plot dims $(RESULTS)/scores/static --suite broad --out docs/pictures/dims.svg
 	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg
-	$(BIN)/nestling card nano --results $(RESULTS)/scores/nano --out docs/nano.md
+	for model in nano static; do $(BIN)/nestling card $$model --results $(RESULTS)/scores/$$model --out docs/$$model.md; done
 	$(BIN)/python benchmarks/tables.py
 
 # The core's tables, asked anew of the installed `tokenizers`; and the browser's build of the core.
@@ -60,9 +62,9 @@ web:
 	web/packages.sh
 	web/build.sh
 
-# Makes the shipped model anew, byte for byte.
-nano: .venv/test
-	$(BIN)/nestling make recipes/nano.toml --out src/nestling/models/nano.nest --report benchmarks/results/nano.json
+# Makes the shipped models anew, byte for byte; an hour where the teacher's vectors are not in the cache yet.
+nano static: .venv/test
+	$(BIN)/nestling make recipes/$@.toml --out src/nestling/models/$@.nest --report benchmarks/results/$@.json
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,10 +1,10 @@
 """What each step of recipes/static.toml is worth, one change at a time, on a small scale and without any test split.
 
-    python benchmarks/ladder.py [--texts N] [--seeds K]
+    python benchmarks/ladder.py [--texts N] [--seeds K] [--part rung --part variant --part quantized]
 
 Trains on the first 100,000 texts of the recipe's corpus and on 60,000 of its pairs (without those that the proxy asks),
 and judges with benchmarks/proxy.py; what is random is done with three seeds. Rungs stand on one another; a variant
-changes one thing of the rung "Matryoshka dims". Writes benchmarks/results/ladder.json.
+changes one thing of the rung "Matryoshka dims". Writes benchmarks/results/ladder.json and docs/pictures/ladder.svg.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from nestling.make.run import Run
 from nestling.make.settings import Distillation, Repairing, Training
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
+from nestling.score import plots
 from nestling.shrink.budget import file_size, shrink_to_budget, without_counts
 from nestling.shrink.codebook import block_widths, to_products
 from nestling.shrink.vocabulary import prune_vocabulary
@@ -83,16 +84,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", action="append", choices=PARTS, help="Climb this part alone; the others stay.")
     given = parser.parse_args()
     ladder = Ladder(given.texts, given.seeds)
-    soup = climb(ladder)
-    vary(ladder)
-    quantize(ladder, soup)
-    said = {"command": "python benchmarks/ladder.py", "texts": given.texts, "pairs": PAIRS, "lines": ladder.lines}
-    (ROOT / "benchmarks/results/ladder.json").write_text(json.dumps(said, indent=1) + "\n")
+    path = ROOT / "benchmarks/results/ladder.json"
+    kept = json.loads(path.read_text())["lines"] if given.part and path.exists() else []
+    for name, part in PARTS.items():
+        if name in (given.part or PARTS):
+            kept = [line for line in kept if line["kind"] != name]
+            part(ladder)
+    lines = sorted([*kept, *ladder.lines], key=lambda line: list(PARTS).index(line["kind"]))
+    said = {"command": "python benchmarks/ladder.py", "texts": given.texts, "pairs": PAIRS, "lines": lines}
+    path.write_text(json.dumps(said, indent=1) + "\n")
+    draw(lines)
 
 
-def climb(ladder: Ladder) -> StaticModel:
+def draw(lines: Sequence[dict[str, Any]]) -> None:
+    """docs/pictures/ladder.svg: the mean of each rung."""
+    steps = [(line["name"], line["mean"], line["spread"] or 0.0) for line in lines if line["kind"] == "rung"]
+    plots.ladder(steps, ROOT / "docs/pictures/ladder.svg", "mean over the proxy's four types")
+
+
+def climb(ladder: Ladder) -> None:
     """The rungs up to the float model."""
     plain, grown = ladder.run(words=False), ladder.run()
     rung = lambda name, models: ladder.measure("rung", name, models)  # noqa: E731
@@ -117,7 +130,6 @@ def climb(ladder: Ladder) -> StaticModel:
     rung("tuned on pairs", tuned)
     soup = with_rows(tuned[0], np.mean([model.table.expanded() for model in tuned], axis=0, dtype=np.float32))
     rung("soup of the seeds", [soup])
-    return soup
 
 
 def vary(ladder: Ladder) -> None:
@@ -152,8 +164,10 @@ def vary(ladder: Ladder) -> None:
         ladder.measure("variant", name, attempt())
 
 
-def quantize(ladder: Ladder, model: StaticModel) -> None:
-    """The float model in few bytes, in the references' schemes and in ours, and repaired."""
+def quantize(ladder: Ladder) -> None:
+    """The float model of the whole recipe in few bytes, in the references' schemes and in ours, and repaired."""
+    model = Run(read_recipe(ROOT / "recipes" / "static.toml"), ladder.places).full()
+    ladder.measure("quantized", "float32", [model])
     kept = prune_vocabulary(model, TOKENS)
     for name, code in (("int8, one scale", one_scale), ("2,000 centroids", centroids)):
         table = code(kept.table.expanded())
@@ -175,6 +189,9 @@ def quantize(ladder: Ladder, model: StaticModel) -> None:
             for seed in ladder.seeds
         ]
         ladder.measure("quantized", f"700 KB, repaired, rounds: {rounds}", repaired)
+
+
+PARTS = {"rung": climb, "variant": vary, "quantized": quantize}
 
 
 def with_rows(model: StaticModel, rows: npt.NDArray[np.float32]) -> StaticModel:

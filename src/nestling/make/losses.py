@@ -28,7 +28,7 @@ def contrastive(x: Tensor, y: Tensor, temperature: float = 0.05, keep: Tensor | 
 
     keep: (n, n) bool, which y may stand as a negative for which x; a text's own is always kept.
     """
-    logits = normalize(x) @ normalize(y).T / temperature
+    logits = normalize(x) @ normalize(y[:, : x.shape[1]]).T / temperature
     if keep is not None:
         own = torch.eye(len(x), dtype=torch.bool, device=x.device)
         logits = logits.masked_fill(~(keep | own), float("-inf"))

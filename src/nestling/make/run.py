@@ -113,6 +113,7 @@ class Run:
         self.pairs = self._texts(recipe.get("pairs"), QUICK_PAIRS if quick else None)
         self.how = settings(Distillation, recipe, "distil")
         self.looks, self.aim = settings(Looks, recipe, "targets"), settings(Aim, recipe, "targets")
+        self.others = [load_teacher(str(places.find(source)), device) for source in self.looks.others]
         self.folder = places.cache / "make"
         self.key = hashlib.sha256(self._inputs())
 
@@ -150,7 +151,6 @@ class Run:
         table = self.recipe["shrink"]
         budget = parse_size(table["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
         held_out = list(self.corpus.texts(0, self.how.held_out)) if self.corpus else sample_texts()
-        tried: list[dict[str, Any]] = []
 
         def search() -> StaticModel:
             model, rows = shrink_to_budget(
@@ -243,13 +243,12 @@ class Run:
 
     def _looks(self) -> Iterator[Targets]:
         """What each teacher says of texts."""
-        sources = [str(self.places.find(source)) for source in self.looks.others]
-        prompts = self.looks.prompts or ("",) * (1 + len(sources))
-        if len(prompts) != 1 + len(sources):
+        teachers = [self.teacher, *self.others]
+        prompts = self.looks.prompts or ("",) * len(teachers)
+        if len(prompts) != len(teachers):
             raise InputError(
-                f"[targets] has {len(prompts)} prompts.", f"One for each of {1 + len(sources)} teachers.", "Correct it."
+                f"[targets] has {len(prompts)} prompts.", f"One for each of {len(teachers)} teachers.", "Correct it."
             )
-        teachers = chain([self.teacher], (load_teacher(each, self.device) for each in sources))
         for teacher, prompt in zip(teachers, prompts, strict=True):
             yield Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
 
@@ -261,8 +260,7 @@ class Run:
         corpus = {"name": Path(self.given_corpus).name} if self.given_corpus else self.recipe.get("corpus", {})
         tables = [corpus, self.recipe.get("pairs", {})]
         data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables if each]
-        others = [load_teacher(str(self.places.find(each)), self.device) for each in self.looks.others]
-        teachers = [Source("teacher", each.name, each.licence) for each in (self.teacher, *others)]
+        teachers = [Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others)]
         return model.with_table(
             model.table,
             name=self.recipe["name"],
@@ -283,7 +281,7 @@ class Run:
     def _texts(self, table: dict[str, Any] | None, most: int | None) -> Corpus | None:
         if table is None:
             return None
-        path = Path(table["path"]) if self.given_corpus == table["path"] else self.places.find(table["path"])
+        path = self.places.find(table["path"])
         if not path.exists():
             raise InputError(
                 f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
@@ -292,7 +290,7 @@ class Run:
 
     def _inputs(self) -> bytes:
         """Everything outside the recipe that decides what is made."""
-        said: list[Any] = [__version__, self.seed, self.teacher.fingerprint]
+        said: list[Any] = [__version__, self.seed, *(each.fingerprint for each in (self.teacher, *self.others))]
         for each in (self.corpus, self.pairs):
             if each:
                 with each.path.open("rb") as file:

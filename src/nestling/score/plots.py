@@ -15,7 +15,7 @@ OURS, THEIRS = "#d1495b", "#5b7083"
 mpl.rcParams["svg.hashsalt"] = "nestling"  # The same picture, the same bytes.
 
 
-def pareto(models: Sequence[Results], path: Path, ours: Sequence[str] = ("nano",)) -> None:
+def pareto(models: Sequence[Results], path: Path, ours: Sequence[str] = ("nano", "static")) -> None:
     """Mean over tasks against bytes of everything needed to embed, on a logarithmic scale; the line joins the models
     that no smaller one beats."""
     points = sorted((_bytes(each), 100 * averages(each.lines.values()).mean_task, each.name) for each in models)
@@ -52,6 +52,23 @@ def retention(tiers: Mapping[int, float], path: Path, name: str) -> None:
     _save(figure, path)
 
 
+def ladder(steps: Sequence[tuple[str, float, float]], path: Path, what: str) -> None:
+    """A bar a step, first step on top. steps: name, figure, half the width of what it moves by; what: the figure is."""
+    figure, axes = _figure(what, "")
+    names, figures, spreads = zip(*steps, strict=True)
+    places = range(len(steps))
+    colours = [THEIRS] * (len(steps) - 1) + [OURS]
+    axes.barh(places, figures, xerr=spreads, color=colours, height=0.6, error_kw={"elinewidth": 1, "ecolor": "#333333"})
+    axes.set_yticks(places, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(min(figures) - 2, max(figures) + 1)
+    for place, value in zip(places, figures, strict=True):
+        axes.annotate(
+            f"{value:.1f}", (value, place), xytext=(8, 0), textcoords="offset points", fontsize=8, va="center"
+        )
+    _save(figure, path)
+
+
 def heat_map(scores: Mapping[tuple[int, int], float], path: Path, name: str) -> None:
     """scores: (layers, dims) -> mean over tasks, 0 to 1."""
     layers, dims = (sorted({key[place] for key in scores}) for place in (0, 1))
@@ -79,7 +96,9 @@ def _drawn(cell: Mapping[str, Any]) -> bool:
     return cell["threads"] == 1 and str(cell["cell"]).isdigit() and cell["texts_s"] is not None
 
 
-def throughput(by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Sequence[str] = ("nano",)) -> None:
+def throughput(
+    by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Sequence[str] = ("nano", "static")
+) -> None:
     """by_model: name -> tokens a text -> texts a second. Both axes are logarithmic."""
     figure, axes = _figure("tokens a text", "texts a second")
     axes.set_xscale("log", base=2)
