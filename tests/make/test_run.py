@@ -29,8 +29,9 @@ SMALL = {
     "cache:teachers/bge-small": "data:teacher", "data:corpus/english.parquet": "cache:corpus.parquet",
     "data:corpus/pairs.parquet": "cache:pairs.parquet", "data:eval/STSBenchmark/test.parquet": "cache:sts.parquet",
     "held_out = 4_000": "held_out = 60", "sentences = 200_000": "sentences = 300", "dim = 384": "dim = 64",
-    "dim = 256": "dim = 48", "dim = 128": "dim = 48", "[32, 64, 128]": "[32]", "[32, 64]": "[32]", "batch = 1024": "batch = 64",
-    "batch = 512": "batch = 32", "words = 30_000": "words = 40", "words = 2_000": "words = 40", "prune = 32": "prune = 2", "least = 8": "least = 3", "prune = 5": "prune = 2",
+    "dim = 256": "dim = 48", "dim = 128": "dim = 48", "[32, 64, 128]": "[32]", "[32, 64]": "[32]",
+    "batch = 1024": "batch = 64", "batch = 512": "batch = 32", "words = 30_000": "words = 40",
+    "words = 2_000": "words = 40", "least = 8": "least = 3", "prune = 5": "prune = 2", "prune = 32": "prune = 2",
     '"7.5MB"': '"30KB"', '"700KB"': '"26KB"', "widths = [2, 2]": "widths = [8, 8]",
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from nestling.make.lessons import fitted_to, known_tokens, mean_rows, unit
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, train
-from nestling.model.rows import FloatRows, Table
+from nestling.model.rows import CentroidRows, FloatRows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import assign_words
 from nestling.shrink.dims import tiers_of
@@ -91,11 +91,15 @@ def repair(
     device: str = "cpu",
     progress: bool = False,
 ) -> StaticModel:
-    """A model in code books, whose words, exact rows and weights learn what coding took away (recipe 1.7 of the house).
+    """A model in code books, whose words, exact rows and weights learn what coding took away.
+
+    Plain rows have nothing to repair, and stay as they are.
 
     full: the float model that it was coded from. texts: those of `lessons`, since fewer tokens cut them otherwise.
     Between rounds each token's code is chosen anew.
     """
+    if not isinstance(model.table.rows, (ProductRows, CentroidRows)):
+        return model
     mine = replace(lessons, tokens=known_tokens(model, texts), pairs=None)
     judged = replace(held_out[1], tokens=known_tokens(model, held_out[0]))
     place = {piece: index for index, piece in enumerate(full.tokenizer.pieces)}
