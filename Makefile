@@ -48,7 +48,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/questions.py
 	$(BIN)/python benchmarks/search_speed.py
 	mkdir -p docs/pictures
-	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v @) --suite broad --out docs/pictures/size.svg
+	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e reference -e tokenlearn -e model2vec) --suite broad --out docs/pictures/size.svg
 	$(BIN)/nestling plot dims $(RESULTS)/scores/static --suite broad --out docs/pictures/dims.svg
 	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg
 	for model in nano static; do $(BIN)/nestling card $$model --results $(RESULTS)/scores/$$model --out docs/$$model.md; done
@@ -62,7 +62,7 @@ web:
 	web/packages.sh
 	web/build.sh
 
-# Makes the shipped models anew, byte for byte; an hour where the teacher's vectors are not in the cache yet.
+# Makes the shipped models anew; an hour where the teacher's vectors are not in the cache yet.
 nano static: .venv/test
 	$(BIN)/nestling make recipes/$@.toml --out src/nestling/models/$@.nest --report benchmarks/results/$@.json
 

@@ -181,7 +181,7 @@ def quantize(ladder: Ladder) -> None:
     ladder.measure("quantized", "700 KB", [small])
     how = replace(BASE, epochs=1.0, rate=1e-3, relational=1.0, dims=(32, 64, 96))
     texts, lessons = run.texts[run.how.held_out :], run.lessons
-    for rounds in (1, 2, 3):
+    for rounds in (1, 2):
         repaired = [
             learn.repair(
                 small, model, texts, lessons[0], (held_out, lessons[1]), replace(how, seed=seed), Repairing(rounds)

@@ -61,7 +61,7 @@ def test_a_sentence_transformer_s_vectors(
     teacher_folders: dict[str, Path], sentences: list[str], tmp_path: Path
 ) -> None:
     folder = teacher_folders["wordpiece"]
-    targets = Targets(load_teacher(str(folder)), tmp_path, Look(max_tokens=40))
+    targets = Targets(load_teacher(str(folder)), tmp_path)
     targets.fill(sentences[:30])
     theirs = SentenceTransformer(str(folder), device="cpu").encode(sentences[:30])
     ours = targets.gather(sentences[:30], "sentence")

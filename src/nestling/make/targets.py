@@ -36,7 +36,8 @@ TEXTS_A_SHARD = 8192
 
 @dataclass(frozen=True)
 class Look:
-    """How a teacher looks at a text. prompt: goes before it. max_tokens: special ones included; the rest is cut off.
+    """How a teacher looks at a text. prompt: goes before it. max_tokens: special ones included; the rest
+    is cut off, as is what is beyond the teacher's own limit.
     dtype: of the vectors kept: "float16", or "int8" with a scale a vector."""
 
     prompt: str = ""
@@ -132,7 +133,7 @@ class Targets:
     def _through_teacher(self, texts: Sequence[str]) -> tuple[Floats, int]:
         """(n, poolings, dim) float32, and how many texts were cut."""
         before, after = self.teacher.ends()
-        most = self.look.max_tokens - len(before) - len(after)
+        most = min(self.look.max_tokens, self.teacher.max_tokens) - len(before) - len(after)
         tokenizer = parse_tokenizer(self.teacher.tokenizer_json, self.teacher.name)
         tokenizer.no_padding()
         tokenizer.no_truncation()

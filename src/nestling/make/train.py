@@ -45,8 +45,9 @@ def train(
     """Train a student (tables.py), which is left as it was when its held-out loss was least.
 
     Returns, per check, the step, the mean loss since the last one, and the held-out loss. The same inputs and seed give
-    the same student on one machine.
+    the same student on one machine with as many threads.
     """
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")  # else sums over code words come in any order
     random = np.random.default_rng(how.seed)
     student.to(device)
     kept = deepcopy(student) if how.ema else student
