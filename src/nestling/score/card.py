@@ -102,7 +102,7 @@ def _dims(results: Results) -> str:
 def _made(document: Document) -> str:
     lines = [f"- {source.role}: {source.name}, {source.licence}" for source in document.lineage] or ["- unknown"]
     if document.recipe:
-        lines.append(f"- recipe: sha256 {document.recipe}; `nestling make` with it gives the same bytes")
+        lines.append(f"- recipe: sha256 {document.recipe}; `nestling make` makes it again")
     return "\n".join([f"## What it was made from\n\nLicence: {document.licence}.\n", *lines])
 
 
