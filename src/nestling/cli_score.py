@@ -223,7 +223,7 @@ def card(source: str, results: Path | None, out: Path) -> None:
 @click.argument("sources", metavar="RESULTS...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, required=True, help="The picture, .svg or .png.")
 @click.option("--suite", help="Of these tasks only.")
-@click.option("--ours", multiple=True, default=["nano"], show_default=True, help="Names to point out.")
+@click.option("--ours", multiple=True, default=["nano", "static"], show_default=True, help="Names to point out.")
 def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, ours: tuple[str, ...]) -> None:
     """Draw a picture from results: size against quality, what each tier of a model keeps, or speed by length.
 
