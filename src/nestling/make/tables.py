@@ -4,6 +4,7 @@ Parameters are directions of about unit length; lengths stand beside them as wei
 the rare and the frequent, whose short rows it would else tear about.
 """
 
+from dataclasses import replace
 from itertools import groupby
 from typing import cast
 
@@ -45,8 +46,8 @@ class CodedTable(nn.Module):
     def __init__(self, table: Table) -> None:
         super().__init__()
         self.like = table.rows
-        codes, words, exact, self.widths = _pieces(table.rows)
-        self.groups = [(width, len(list(group))) for width, group in groupby(self.widths)]  # blocks of one width
+        codes, words, exact, widths = _pieces(table.rows)
+        self.groups = [(width, len(list(group))) for width, group in groupby(widths)]  # blocks of one width
         edges = np.cumsum([0, *(width * blocks for width, blocks in self.groups)])
         by_block = [
             words[:, start : start + width * blocks].reshape(len(words), blocks, width).swapaxes(0, 1)
@@ -85,16 +86,14 @@ class CodedTable(nn.Module):
     def table(self) -> Table:
         """The same as a table whose words, rows and weights have their few bits again."""
         parts = [words.detach().swapaxes(0, 1).flatten(1) for words in self.words]
-        words = torch.cat(parts, dim=1).cpu().numpy()
+        words, weights = torch.cat(parts, dim=1).cpu().numpy(), self.weights.detach().cpu().numpy()
+        if isinstance(self.like, CentroidRows):
+            return pack_lengths(replace(self.like, centroids=Int8Rows(*to_int8(words))), weights)
+        like = cast(ProductRows, self.like)
+        values, word_scales = quantize_words(words, like.widths)
         exact, scales = to_int8(self.exact.detach().cpu().numpy())
         kept = Int8Rows(exact, scales.astype(np.float16))
-        values, word_scales = quantize_words(words, tuple(self.widths))
-        weights = self.weights.detach().cpu().numpy()
-        if isinstance(self.like, CentroidRows):
-            return pack_lengths(CentroidRows(Int8Rows(*to_int8(words)), self.like.mapping), weights)
-        like = cast(ProductRows, self.like)
-        codes = like.codes
-        return pack_lengths(ProductRows(codes, values, word_scales, like.widths, kept, like.exact_ids), weights)
+        return pack_lengths(replace(like, words=values, scales=word_scales, exact=kept), weights)
 
 
 def _pieces(rows: Rows) -> tuple[npt.NDArray[np.int64], Floats, Floats, tuple[int, ...]]:
@@ -103,8 +102,8 @@ def _pieces(rows: Rows) -> tuple[npt.NDArray[np.int64], Floats, Floats, tuple[in
         words = rows.centroids.gather(np.arange(rows.centroids.size))
         return rows.mapping.astype(np.int64)[:, None], words, np.zeros((0, rows.dim), np.float32), (rows.dim,)
     product = cast(ProductRows, rows)
-    words = product.words.astype(np.float32) * np.repeat(product.scales, product.widths)
-    return product.codes.astype(np.int64), words, product.exact.gather(np.arange(product.exact.size)), product.widths
+    exact = product.exact.gather(np.arange(product.exact.size))
+    return product.codes.astype(np.int64), product.float_words(), exact, product.widths
 
 
 def _coded(rows: Rows) -> npt.NDArray[np.bool_]:

@@ -64,10 +64,11 @@ class Targets:
         self.folder = cache / "targets" / f"{teacher.name.split('/')[-1]}-{key[:12]}"
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "about.json", json.dumps(said, indent=1, sort_keys=True))
+        self._sorted: tuple[list[str], Array, Array, Array] | None = None
 
     def fill(self, texts: Iterable[str], progress: bool = False) -> int:
         """Make the vectors of the texts that have none yet. Returns how many texts were longer than max_tokens."""
-        known = set(self._index(self._names())[0].tolist())
+        known = set(self._index()[1].tolist())
         missing = [text for key, text in _distinct(texts) if key not in known]
         cut = 0
         with tqdm(total=len(missing), desc=f"targets {self.teacher.name}", unit="text", disable=not progress) as bar:
@@ -81,13 +82,11 @@ class Targets:
 
     def gather(self, texts: Sequence[str], pooling: Pooling) -> Floats:
         """The kept vectors, (n, dim) float32. InputError where a text has none: `fill` comes first."""
-        names = self._names()  # once: another run may add shards meanwhile
-        keys, shards, places = self._index(names)
-        order = np.argsort(keys, kind="stable")
+        names, keys, shards, places = self._index()
         wanted = hash_texts(texts)
         if not len(keys) and len(wanted):
             raise _missing(texts[0])
-        found = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)] if len(keys) else order
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1) if len(keys) else np.zeros(0, np.int64)
         if not np.array_equal(keys[found], wanted):
             raise _missing(texts[int(np.flatnonzero(keys[found] != wanted)[0])])
         vectors = np.empty((len(wanted), self.teacher.dim), np.float32)
@@ -100,15 +99,20 @@ class Targets:
         """Names of the finished shards: those whose keys, which are written last, are there."""
         return sorted(path.name.removesuffix(".keys.npy") for path in self.folder.glob("*.keys.npy"))
 
-    def _index(
-        self, names: Sequence[str]
-    ) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Of every vector in these shards: the key of its text, its shard and its row there."""
-        keys = [np.load(self.folder / f"{name}.keys.npy", allow_pickle=False).view("S16")[:, 0] for name in names]
-        if not keys:
-            return np.zeros(0, "S16"), np.zeros(0, np.int32), np.zeros(0, np.int32)
-        shards = np.repeat(np.arange(len(keys), dtype=np.int32), [len(part) for part in keys])
-        return np.concatenate(keys), shards, np.concatenate([np.arange(len(part), dtype=np.int32) for part in keys])
+    def _index(self) -> tuple[list[str], Array, Array, Array]:
+        """Names of the finished shards and, sorted by key, of every vector the key of its text, its shard and its row.
+
+        Read again only when there are other shards; names and places are of one moment, since another run may add some.
+        """
+        names = self._names()
+        if self._sorted is None or self._sorted[0] != names:
+            each = [np.load(self.folder / f"{name}.keys.npy", allow_pickle=False).view("S16")[:, 0] for name in names]
+            keys = np.concatenate([np.zeros(0, "S16"), *each])
+            shards = np.repeat(np.arange(len(each), dtype=np.int32), [len(part) for part in each])
+            places = np.concatenate([np.arange(len(part), dtype=np.int32) for part in [(), *each]])
+            order = np.argsort(keys, kind="stable")
+            self._sorted = names, keys[order], shards[order], places[order]
+        return self._sorted
 
     def _save(self, texts: Sequence[str], vectors: Floats) -> None:
         """Under a name that the texts decide, so that two runs at once do not get in each other's way."""
@@ -170,18 +174,17 @@ def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 def hash_texts(texts: Iterable[str]) -> npt.NDArray[np.bytes_]:
     """A key of 16 bytes for each text: (n,) S16."""
-    digests = [hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest() for text in texts]
-    return np.frombuffer(b"".join(digests), "S16")
+    return np.frombuffer(b"".join(map(_key, texts)), "S16")
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def _distinct(texts: Iterable[str]) -> Iterator[tuple[bytes, str]]:
     """Each text once, with its key as numpy gives it back."""
-    seen = set()
-    for text in texts:
-        key = hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest().rstrip(b"\0")
-        if key not in seen:
-            seen.add(key)
-            yield key, text
+    for text in dict.fromkeys(texts):
+        yield _key(text).rstrip(b"\0"), text
 
 
 def save_array(path: Path, array: Array) -> None:

@@ -179,6 +179,11 @@ class ProductRows:
     size = property(lambda self: self.codes.shape[0] + self.exact_ids.shape[0])
     dim = property(lambda self: self.words.shape[1])
 
+    def float_words(self) -> Floats:
+        """The code words with their scales, (k, dim) float32."""
+        words: Floats = self.words.astype(np.float32) * np.repeat(self.scales.astype(np.float32), self.widths)
+        return words
+
     def unfolded(self) -> npt.NDArray[np.int8]:
         """All rows without their scales, (n, dim) int8: of the words where `coded`, else the exact ones."""
         decoded = np.empty((len(self.codes), self.dim), np.int8)

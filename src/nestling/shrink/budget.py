@@ -172,10 +172,11 @@ def _candidates(
         if scheme.centroids > 1:
             yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
     rows, counts = model.table.expanded(), needed_counts(model)
+    widest = max(dims)
+    most, rows = model.with_table(model.table.cut(widest)), rows[:, :widest]
     for widths in limits.widths:
-        blocks = block_widths(max(dims), *widths)
-        most = model.with_table(model.table.cut(max(dims)))
-        coded = most.with_table(to_products(rows[:, : max(dims)], counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
+        blocks = block_widths(widest, *widths)
+        coded = most.with_table(to_products(rows, counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
         for size, smaller in pruned.items():
             fewer = prune_vocabulary(coded, size)
             for dim in dims:

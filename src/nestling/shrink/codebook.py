@@ -154,8 +154,7 @@ def assign_words(table: Table, rows: Floats) -> Table:
         mapping = assign(directions, centroids)[0].astype(coded.mapping.dtype)
         return _with_lengths(replace(coded, mapping=mapping), rows)
     assert isinstance(coded, ProductRows), type(coded)
-    words = coded.words.astype(np.float32) * np.repeat(coded.scales, coded.widths)
-    ends, own = np.cumsum(coded.widths), directions[coded.coded]
+    words, ends, own = coded.float_words(), np.cumsum(coded.widths), directions[coded.coded]
     spans = [slice(end - width, end) for end, width in zip(ends, coded.widths, strict=True)]
     codes = np.stack([assign(own[:, span], words[:, span])[0] for span in spans], axis=1)
     return _with_lengths(replace(coded, codes=codes.astype(np.uint8)), rows)

@@ -64,11 +64,11 @@ def _word_starts(tokenizer: TextTokenizer) -> npt.NDArray[np.bool_]:
 def _word_piece(model: dict[str, Any], words: Sequence[Word], _: Sequence[float]) -> tuple[dict[str, Any], list[Word]]:
     prefix = model.get("continuing_subword_prefix") or "##"
     pieces = {index: piece for piece, index in model["vocab"].items()}
-    vocabulary, made_of = dict(model["vocab"]), list[Word]()
+    vocabulary, size, made_of = dict(model["vocab"]), 1 + max(pieces), list[Word]()
     for word in words:
         name = pieces[word[0]] + "".join(pieces[index].removeprefix(prefix) for index in word[1:])
         if name not in vocabulary:
-            vocabulary[name] = 1 + max(pieces) + len(made_of)
+            vocabulary[name] = size + len(made_of)
             made_of.append(word)
     return {**model, "vocab": vocabulary}, made_of
 
