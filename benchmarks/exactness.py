@@ -407,7 +407,8 @@ def changes(model: StaticModel, texts: list[str]) -> list[str]:
     found |= {"order": back, "one at a time": np.stack([model.encode_counting(text)[0] for text in texts])}
     core, _ = core_module()
     for isa in core.kernels():
-        other = native_model(model.tokenizer.core, lay_out(model.table), model.table.size, model.document.drop, isa)
+        how = model.table.size, model.document.drop, model.document.pooling == "sublinear", isa
+        other = native_model(model.tokenizer.core, lay_out(model.table), *how)
         found[isa] = np.full_like(expected, 7)
         limit = -1 if model.max_tokens is None else model.max_tokens
         other.encode(texts, found[isa], model.dim, limit, False, True, 0, 1)

@@ -139,7 +139,9 @@ def vary(ladder: Ladder) -> None:
 
     def again(how: Training) -> list[StaticModel]:
         return [
-            learn.learn_again(run.distilled, model, *run.lessons, run.aim, replace(how, seed=seed + 10))
+            learn.learn_from_targets(
+                run.distilled, *run.lessons, run.aim, replace(how, seed=seed + 10), own=model.table.expanded()
+            )
             for seed, model in zip(ladder.seeds, first, strict=True)
         ]
 

@@ -164,7 +164,8 @@ class Model {
   void rows_float(Array<float, 2> rows) { set_rows(rows); }
 
   void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
-              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop) {
+              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop,
+              bool sublinear) {
     check(n >= tokenizer_->size, "a table with fewer rows than the tokenizer has tokens");
     check(places || n <= rows_, "fewer rows than tokens");
     check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
@@ -173,7 +174,7 @@ class Model {
     for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
     table_.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
                       coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
-                      scales ? scales->data() : nullptr);
+                      scales ? scales->data() : nullptr, sublinear);
     for (const uint32_t id : drop) {
       check(id < n, "a dropped token that the table lacks");
       table_.drop(id);
@@ -340,6 +341,7 @@ NB_MODULE(_core, m) {
       .def("rows_int8", &Model::rows_int8)
       .def("rows_float", &Model::rows_float)
       .def("tokens", &Model::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(),
-           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"))
+           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"),
+           nb::arg("sublinear"))
       .def("encode", &Model::encode);
 }

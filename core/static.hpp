@@ -16,6 +16,7 @@ class Pool {
 
   void start(const Table& table, const Kernels& kernels, size_t dim, size_t limit) {
     table_ = &table, kernels_ = &kernels, dim_ = dim, limit_ = limit;
+    if (table.sublinear()) forget();
     held_ = met_ = pooled_ = 0;
     blocks_ = false;
     if (sums_.size() < dim) sums_.resize(dim), total_.resize(dim), spare_.resize(dim);
@@ -49,11 +50,19 @@ class Pool {
   bool cut() const { return met_ > limit_; }
 
  private:
+  // No token has been met. Of a text of one block the tokens are still here.
+  void forget() {
+    if (repeats_.size() != table_->tokens() || met_ > held_)
+      repeats_.assign(table_->tokens(), 0);
+    else
+      for (size_t i = 0; i < held_; ++i) repeats_[ids_[i]] = 0;
+  }
+
   void block(size_t n) {
     const size_t within = met_ >= limit_ ? 0 : n < limit_ - met_ ? n : limit_ - met_;
     met_ += n;
     float* const sums = blocks_ ? sums_.data() : total_.data();
-    pooled_ += table_->add(*kernels_, ids_, within, dim_, sums, spare_.data());
+    pooled_ += table_->add(*kernels_, ids_, within, dim_, sums, spare_.data(), repeats_.data());
     if (blocks_)
       for (size_t d = 0; d < dim_; ++d) total_[d] += sums[d];
     blocks_ = true;
@@ -65,6 +74,7 @@ class Pool {
   size_t met_ = 0, pooled_ = 0;  // tokens that went through block(), and those of them that count
   bool blocks_ = false;          // whether total_ holds something
   std::vector<float> sums_, total_, spare_;
+  std::vector<uint8_t> repeats_;  // how often each token has been met, for sublinear tables
   uint32_t ids_[kRoom];
 };
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <vector>
 
 #include "rows.hpp"
@@ -18,6 +20,16 @@ inline void unfold_product(const uint8_t* codes, const int8_t* words, const uint
       memcpy(rows + column, words + size_t{*codes++} * dim + column, widths[b]);
 }
 
+// What the occurrences of a token in a text weigh where repeats count less: k of them weigh the root of k together.
+// From the 255th on they weigh what that one does, so that a byte can count them.
+using RepeatWeights = std::array<float, 255>;
+inline RepeatWeights repeat_weights() {
+  RepeatWeights weights;
+  for (size_t k = 0; k < weights.size(); ++k)
+    weights[k] = static_cast<float>(std::sqrt(static_cast<double>(k + 1)) - std::sqrt(static_cast<double>(k)));
+  return weights;
+}
+
 class Table {
  public:
   // The rows are the caller's and must outlive the table: dim columns each, int8 or float32.
@@ -25,10 +37,12 @@ class Table {
   void set_rows(const float* rows, size_t dim) { float_ = rows, int8_ = nullptr, dim_ = dim; }
 
   // For n tokens: places, null where token t has row t; factors, null where all have `common`, which is then applied to
-  // the sum; coded: those whose sum is multiplied by the scale of each column, null for none.
+  // the sum; coded: those whose sum is multiplied by the scale of each column, null for none. sublinear: a token's
+  // factor is multiplied by the repeat weight of its occurrence.
   void set_tokens(size_t n, const uint32_t* places, const float* factors, float common, const uint8_t* coded,
-                  const float* scales) {
+                  const float* scales, bool sublinear) {
     tokens_ = n;
+    sublinear_ = sublinear;
     common_ = common;
     if (places) places_.assign(places, places + n);
     if (factors) factors_.assign(factors, factors + n);
@@ -41,6 +55,7 @@ class Table {
 
   size_t dim() const { return dim_; }
   size_t tokens() const { return tokens_; }
+  bool sublinear() const { return sublinear_; }
 
   // Ask for the row of a token, which will be needed soon.
   NEST_INLINE void prefetch(uint32_t token) const {
@@ -55,13 +70,14 @@ class Table {
   }
 
   // sums[d] = sum of the rows of n <= kMostRows tokens, dropped ones left out. Returns how many were not.
-  // spare: dim floats of room.
-  size_t add(const Kernels& kernels, const uint32_t* ids, size_t n, size_t dim, float* sums, float* spare) const {
+  // spare: dim floats of room. met: how often each token came before in this text, in a sublinear table.
+  size_t add(const Kernels& kernels, const uint32_t* ids, size_t n, size_t dim, float* sums, float* spare,
+             uint8_t* met) const {
     uint32_t places[kMostRows];
     float weights[kMostRows];
     if (coded_.empty()) {
-      const size_t kept = choose(ids, n, places, weights);
-      sum(kernels, places, factors_.empty() ? nullptr : weights, kept, dim, sums);
+      const size_t kept = choose(ids, n, places, weights, met);
+      sum(kernels, places, factors_.empty() && !sublinear_ ? nullptr : weights, kept, dim, sums);
       if (factors_.empty() && common_ != 1)
         for (size_t d = 0; d < dim; ++d) sums[d] *= common_;
       return kept;
@@ -72,7 +88,7 @@ class Table {
       if (dropped_[id]) continue;
       const size_t at = coded_[id] ? coded++ : --exact;
       places[at] = places_.empty() ? id : places_[id];
-      weights[at] = factors_[id];
+      weights[at] = sublinear_ ? factors_[id] * repeat(met[id]) : factors_[id];
     }
     sum(kernels, places, weights, coded, dim, sums);
     std::reverse(places + exact, places + kMostRows), std::reverse(weights + exact, weights + kMostRows);
@@ -82,12 +98,20 @@ class Table {
   }
 
  private:
-  NEST_INLINE size_t choose(const uint32_t* ids, size_t n, uint32_t* places, float* weights) const {
+  // The weight of one more occurrence.
+  NEST_INLINE float repeat(uint8_t& met) const {
+    const float weight = repeats_[met];
+    met = static_cast<uint8_t>(met + (met + 1u < repeats_.size()));
+    return weight;
+  }
+
+  NEST_INLINE size_t choose(const uint32_t* ids, size_t n, uint32_t* places, float* weights, uint8_t* met) const {
     size_t kept = 0;
     for (size_t i = 0; i < n; ++i) {
       const uint32_t id = ids[i];
       places[kept] = places_.empty() ? id : places_[id];
       if (!factors_.empty()) weights[kept] = factors_[id];
+      if (sublinear_) weights[kept] = (factors_.empty() ? 1.0f : factors_[id]) * repeat(met[id]);
       kept += !dropped_[id];
     }
     return kept;
@@ -105,6 +129,8 @@ class Table {
   const float* float_ = nullptr;
   size_t dim_ = 0, tokens_ = 0;
   float common_ = 1;              // the factor of all tokens, where they have one
+  bool sublinear_ = false;        // whether repeats count less
+  RepeatWeights repeats_ = repeat_weights();
   std::vector<float> scales_;     // of each column, for coded tokens
   std::vector<uint8_t> coded_;    // by token; empty: none is
   std::vector<uint32_t> places_;  // by token; empty: its id

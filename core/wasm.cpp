@@ -119,8 +119,8 @@ EXPORT(table_float) void table_float(const float* rows, size_t dim) { table.set_
 
 EXPORT(table_tokens)
 void table_tokens(size_t n, const uint32_t* places, const float* factors, float common, const uint8_t* coded,
-                  const float* scales) {
-  table.set_tokens(n, places, factors, common, coded, scales);
+                  const float* scales, bool sublinear) {
+  table.set_tokens(n, places, factors, common, coded, scales, sublinear);
 }
 
 EXPORT(table_drop) void table_drop(uint32_t token) { table.drop(token); }

@@ -222,7 +222,7 @@ function unigram(core, pieces, plan) {
   return core.call("unigram", ...pieces, ...model, ...normalizer, splitWhitespace, prepend);
 }
 
-export function buildTable(core, { rows, dim, size, places, factors, coded, scales }, drop) {
+export function buildTable(core, { rows, dim, size, places, factors, coded, scales }, { drop, pooling }) {
   const known = core.call("tokens_known");
   if (size < known) damaged(`a tokenizer with ids up to ${known - 1} and a table of ${size} rows`);
   for (const id of drop) if (id >= size) damaged(`the dropped id ${id} and a table of ${size} rows`);
@@ -237,6 +237,7 @@ export function buildTable(core, { rows, dim, size, places, factors, coded, scal
     one ? factors : 1,
     maybe(coded),
     maybe(scales),
+    pooling === "sublinear",
   );
   for (const id of drop) core.call("table_drop", id);
   core.release();

@@ -79,7 +79,7 @@ const KEYS = {
   format: [(value) => value === "nest"],
   version: [(value) => value === 1],
   architecture: [(value) => value === "static"],
-  pooling: [(value) => value === "mean"],
+  pooling: [(value) => value === "mean" || value === "sublinear"],
   fingerprint: [isString],
   scheme: [isString],
   dim: [(value) => isWhole(value, 1, MOST_DIM)],

@@ -24,7 +24,7 @@ export async function load(source, { dim, wasm } = {}) {
   checkOthers(document, tensors, layout.size);
   const core = new Core(await (wasm === undefined ? compileOurs(tokenizer.kind) : module));
   buildTokenizer(core, tokenizer);
-  buildTable(core, layout, document.drop);
+  buildTable(core, layout, document);
   return new Model(core, document, dim);
 }
 

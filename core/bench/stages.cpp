@@ -88,7 +88,7 @@ int main(int, char** arguments) {
   const char* names[] = {"int8, one scale", "int8, a scale a row", "float32"};
   tables[0].set_rows(int8.data(), kDim), tables[1].set_rows(int8.data(), kDim), tables[2].set_rows(floats.data(), kDim);
   for (int k = 0; k < 3; ++k)
-    tables[k].set_tokens(size, nullptr, k == 1 ? scales.data() : nullptr, 1, nullptr, nullptr);
+    tables[k].set_tokens(size, nullptr, k == 1 ? scales.data() : nullptr, 1, nullptr, nullptr, false);
 
   Scratch scratch;
   scratch.tokens = tokenizer.scratch();

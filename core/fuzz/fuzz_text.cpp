@@ -9,13 +9,14 @@ namespace {
 
 constexpr size_t kDim = 37;  // columns for every width of register, and some left over
 
-// Tables over the tokens of one tokenizer: int8 without factors and with, float32, and some tokens coded.
+// Tables over the tokens of one tokenizer: int8 without factors and with, float32, and some tokens coded; and the same,
+// sublinear.
 struct Tables {
   std::vector<int8_t> bytes;
   std::vector<float> floats, factors, scales;
   std::vector<uint32_t> places;
   std::vector<uint8_t> coded;
-  Table tables[4];
+  Table tables[8];
 
   explicit Tables(size_t tokens) {
     uint32_t state = 1;
@@ -29,14 +30,17 @@ struct Tables {
       places.push_back(next() % static_cast<uint32_t>(tokens));
       coded.push_back(next() % 3 > 0);
     }
-    tables[0].set_rows(bytes.data(), kDim);
-    tables[0].set_tokens(tokens, nullptr, nullptr, 0.37f, nullptr, nullptr);
-    tables[1].set_rows(bytes.data(), kDim);
-    tables[1].set_tokens(tokens, places.data(), factors.data(), 1, nullptr, nullptr);
-    tables[2].set_rows(floats.data(), kDim);
-    tables[2].set_tokens(tokens, nullptr, nullptr, 1, nullptr, nullptr);
-    tables[3].set_rows(bytes.data(), kDim);
-    tables[3].set_tokens(tokens, places.data(), factors.data(), 1, coded.data(), scales.data());
+    for (const bool sublinear : {false, true}) {
+      Table* const four = tables + 4 * sublinear;
+      four[0].set_rows(bytes.data(), kDim);
+      four[0].set_tokens(tokens, nullptr, nullptr, 0.37f, nullptr, nullptr, sublinear);
+      four[1].set_rows(bytes.data(), kDim);
+      four[1].set_tokens(tokens, places.data(), factors.data(), 1, nullptr, nullptr, sublinear);
+      four[2].set_rows(floats.data(), kDim);
+      four[2].set_tokens(tokens, nullptr, nullptr, 1, nullptr, nullptr, sublinear);
+      four[3].set_rows(bytes.data(), kDim);
+      four[3].set_tokens(tokens, places.data(), factors.data(), 1, coded.data(), scales.data(), sublinear);
+    }
     for (Table& table : tables) table.drop(1);
   }
 };
@@ -79,13 +83,14 @@ std::vector<uint32_t> check_ids(Subject& subject, const std::string& text) {
 // The sums of blocks of kMostRows tokens, one token and one column after the other.
 std::vector<float> pooled(const Table& table, std::vector<uint32_t> ids, size_t dim, size_t limit, size_t& kept) {
   std::vector<float> total(dim), sums(dim), spare(dim);
+  std::vector<uint8_t> met(table.tokens());
   if (ids.size() > limit) ids.resize(limit);
   const Kernels* plain = kernels();
   while (plain[1].name) ++plain;
   kept = 0;
   for (size_t start = 0; start < ids.size(); start += kMostRows) {
     const size_t n = std::min(kMostRows, ids.size() - start);
-    kept += table.add(*plain, ids.data() + start, n, dim, sums.data(), spare.data());
+    kept += table.add(*plain, ids.data() + start, n, dim, sums.data(), spare.data(), met.data());
     for (size_t d = 0; d < dim; ++d) total[d] += sums[d];
   }
   return total;
@@ -123,7 +128,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.normalize = options.dtype >= Dtype::Int8 || input.byte() % 2;
   options.dim = 1 + input.byte() % kDim;
   options.limit = input.byte() % 2 ? SIZE_MAX : input.number() % 1200;
-  const int which = input.byte() % 4;
+  const int which = input.byte() % 8;
   const size_t times = 1 + input.byte() % 16 * (input.byte() % 16);
   const std::string once = text_of(input.rest());
   std::string text;

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import nestling
 from benchmarks import exactness
+from nestling.files.parts import POOLINGS
 from nestling.model.static import StaticModel
 from nestling.text.plan import dump_plan
 from nestling.text.tokenizer import TextTokenizer
@@ -197,14 +198,18 @@ def texts(sentences: list[str], odd_texts: list[str]) -> list[str]:
     return [*sentences[:300], *odd_texts, *documents, "", " ", "\0", "x" * 101, "the " * 1500]
 
 
-FORMS = list(exactness.tables(8, 8))
+FORMS = [f"{name}, {pooling}" for name in exactness.tables(8, 8) for pooling in POOLINGS]
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, StaticModel]:
     """Models over nano's tokenizer; 72 columns leave some over behind every width of register."""
     nano = nestling.load("nano")
-    made = {name: nano.with_table(table) for name, table in exactness.tables(nano.table.size, 72).items()}
+    made = {
+        f"{name}, {pooling}": nano.with_table(table, pooling=pooling)
+        for name, table in exactness.tables(nano.table.size, 72).items()
+        for pooling in POOLINGS
+    }
     return {"nano": nano, "nano, cut": StaticModel(exactness.limited(nano, 20)), **made}
 
 
@@ -218,8 +223,8 @@ def test_vectors_are_those_of_the_twin(name: str, models: dict[str, StaticModel]
 
 
 def test_the_comparison_of_vectors_sees_a_difference(models: dict[str, StaticModel], texts: list[str]) -> None:
-    changed = StaticModel(models["int4"].parts())
-    changed._core = models["float32"]._core
+    changed = StaticModel(models["int4, mean"].parts())
+    changed._core = models["float32, mean"]._core
     found = exactness.compare_vectors(changed, texts)
     assert found["largest difference"] > 0.1
     assert found["rows that differ"] > len(texts)

@@ -119,6 +119,19 @@ def test_dropped_tokens_are_folded_in(kind: str, layout: Any, tmp_path: Path, te
             assert_same(model.encode(texts), nestling.load(folder).encode(texts))
 
 
+@pytest.mark.parametrize("layout", ["model2vec", "sentence-transformers"])
+def test_sublinear_pooling_is_refused_and_the_mean_goes_along(
+    kind: str, layout: Any, tmp_path: Path, texts: list[str]
+) -> None:
+    model = model_of(kind, pooling="sublinear")
+    with pytest.raises(InputError, match=rf"by the root of k. The layout {layout} has the mean.*with_pooling"):
+        model.save(tmp_path / "out", layout=layout)
+    assert not (tmp_path / "out").exists()
+    mean = model.with_pooling("mean")
+    mean.save(tmp_path / "out", layout=layout)
+    assert_same(mean.encode(texts), nestling.load(tmp_path / "out").encode(texts))
+
+
 def test_the_limit_goes_along(kind: str, tmp_path: Path, texts: list[str]) -> None:
     """model2vec keeps it in config.json, sentence-transformers in the tokenizer's truncation."""
     model = model_of(kind, max_tokens=6)

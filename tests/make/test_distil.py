@@ -142,6 +142,15 @@ def with_forward(teacher: Teacher, forward: object) -> Teacher:
     return Teacher(**{**vars(teacher), "forward": forward})
 
 
+def test_pooling_is_chosen_before_anything_is_learnt(teacher: Teacher, corpus: Corpus, tmp_path: Path) -> None:
+    how = replace(HOW, dim=8, pooling="sublinear")
+    one, other = (distil(teacher, corpus, each, tmp_path) for each in (replace(how, pooling="mean"), how))
+    assert (one.document.pooling, other.document.pooling) == ("mean", "sublinear")
+    assert not np.allclose(one.table.expanded(), other.table.expanded(), atol=1e-4)  # other axes of sentences
+    with pytest.raises(InputError, match="pooling='max' was given"):
+        distil(teacher, corpus, replace(how, pooling="max"), tmp_path)
+
+
 def test_frequency_weights() -> None:
     counts = np.array([0, 10, 1000], np.uint32)
     weights = frequency_weights(counts, 1e-3)

@@ -50,10 +50,13 @@ def test_contrastive(vectors: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert 0 < losses.contrastive(x, y, 0.1, some).item() < expected
 
 
-def test_matryoshka_is_the_mean_over_prefixes(vectors: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_matryoshka_shares_a_loss_among_prefixes(vectors: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, y = vectors
-    nested = losses.matryoshka(losses.cosine, (8, 4, 2))(x, y)
-    assert nested.item() == pytest.approx(np.mean([losses.cosine(x[:, :dim], y).item() for dim in (8, 4, 2)]))
+    nested = losses.matryoshka(losses.cosine, (4, 2), share=0.3)(x, y)
+    whole, four, two = (losses.cosine(x[:, :dim], y).item() for dim in (8, 4, 2))
+    assert x.shape[1] == 8
+    assert nested.item() == pytest.approx(0.7 * whole + 0.15 * (four + two))
+    assert losses.matryoshka(losses.cosine, ())(x, y).item() == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("loss", [losses.cosine, losses.mse, losses.contrastive, losses.relational])

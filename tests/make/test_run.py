@@ -20,8 +20,9 @@ from nestling.make.lessons import mean_rows, unit
 from nestling.make.recipe import Places, read_recipe
 from nestling.make.run import Made, Run, make
 from nestling.model.load import load
-from nestling.model.static import StaticModel
+from nestling.model.static import CutWarning, StaticModel
 from nestling.shrink.fidelity import sample_texts
+from nestling.text.twin import parse_tokenizer
 from tests.conftest import SAMPLES
 
 RECIPES = SAMPLES.parents[1] / "recipes"
@@ -77,8 +78,7 @@ def stages(folder: Path) -> dict[str, int]:
 
 def test_all_stages_are_kept(home: Path, made: Made) -> None:
     names = [name.split("-")[0] for name in stages(home)]
-    assert sorted(names)[:2] == ["distilled", "repaired"]
-    assert {*names} == {"distilled", "trained", "tuned", "shrunk", "repaired"}
+    assert sorted(names) == ["distilled", "shrunk", "trained", "tuned"]
     model = load(made.path)
     assert made.size <= 30_000
     assert model.dims == (48, 32)
@@ -96,11 +96,11 @@ def test_the_same_inputs_give_the_same_bytes(home: Path, made: Made, tmp_path: P
 
 def test_a_late_change_keeps_the_early_stages(home: Path, made: Made) -> None:
     before = stages(home)
-    changed = small("static", home, **{"rate = 5e-4": "rate = 6e-4"})
+    changed = small("static", home, **{"widths = [2, 2]": "widths = [8, 12]"})
     make(changed, home / "c.nest", data=SAMPLES, cache=home / "cache", quick=True)
     after = stages(home)
     assert {name: after[name] for name in before} == before
-    assert [name.split("-")[0] for name in after if name not in before] == ["repaired"]
+    assert [name.split("-")[0] for name in after if name not in before] == ["shrunk"]
 
 
 def test_nano_asks_the_teacher_nothing_new(home: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,10 @@ def test_nano_asks_the_teacher_nothing_new(home: Path, made: Made, monkeypatch: 
 
     monkeypatch.setattr(budget, "WIDTHS", ((16, 16),))
     answers = sorted((home / "cache/targets").rglob("*.npy"))
+    before = stages(home)
     done = make(small("nano", home), home / "nano.nest", data=SAMPLES, cache=home / "cache", quick=True)
+    new = sorted(name.split("-")[0] for name in stages(home) if name not in before)
+    assert new == ["repaired", "shrunk"]  # the others are those of static, on so small a scale
     assert sorted((home / "cache/targets").rglob("*.npy")) == answers
     assert done.size <= 26_000
     assert load(done.path).dims == (48, 32)
@@ -168,6 +171,18 @@ def test_born_again_and_two_teachers(home: Path, made: Made) -> None:
     wrong = small("static", home, **{"[targets]": '[targets]\nothers = ["cache:second"]\nprompts = ["a"]'})
     with pytest.raises(InputError, match=r"\[targets\] has 1 prompts\."):
         make(wrong, home / "e.nest", data=SAMPLES, cache=home / "cache", quick=True)
+
+
+def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
+    recipe = read_recipe(small("static", home, **{"[targets]": "[targets]\nmax_tokens = 20"}))
+    run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
+    tokenizer = parse_tokenizer(run.teacher.tokenizer_json, "teacher")
+    tokenizer.no_truncation()
+    ends = sum(map(len, run.teacher.ends()))
+    encoded = tokenizer.encode_batch(run.texts, add_special_tokens=False)
+    long = sum(len(each.ids) + ends > 20 for each in encoded)
+    with pytest.warns(CutWarning, match=f"sees only the first 20 tokens of {long:,} of {len(run.texts):,} texts"):
+        assert run.lessons[0].pairs is not None
 
 
 def test_without_torch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

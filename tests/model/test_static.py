@@ -43,6 +43,24 @@ def test_against_a_plain_loop(model: StaticModel, odd_texts: list[str]) -> None:
         np.testing.assert_allclose(model.encode(text), expected / length if length else expected, atol=1e-6)
 
 
+def test_sublinear_pooling_weighs_repeats_by_their_root(model: StaticModel) -> None:
+    rows = model.table.expanded().astype(np.float64)
+    sublinear = model.with_pooling("sublinear")
+    assert np.array_equal(model.encode(["the", ""]), sublinear.encode(["the", ""]))
+    for text in ("the cat and the dog and the fox", "the " * 250 + "fox", "the cat " * 600):
+        ids = model.tokenizer.encode([text]).ids
+        known = ids[~np.isin(ids, model.document.drop)]
+        counts = np.bincount(known, minlength=len(rows))
+        together = np.sqrt(np.minimum(counts, 255)) + np.maximum(counts - 255, 0) * (np.sqrt(255) - np.sqrt(254))
+        np.testing.assert_allclose(
+            sublinear.encode(text, normalize=False), together @ rows / len(known), rtol=2e-5, atol=1e-6
+        )
+    assert sublinear.fingerprint != model.fingerprint
+    assert sublinear.with_pooling("mean").fingerprint == model.fingerprint
+    with pytest.raises(InputError, match="pooling='max' was given"):
+        model.with_pooling("max")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(texts=st.lists(TEXT, min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_same_bits_alone_in_any_batch_order_and_thread(kind: str, texts: list[str], seed: int) -> None:

@@ -13,6 +13,7 @@ from nestling.text.packed import PackedTokenizer
 
 Array = npt.NDArray[Any]
 MAX_DIM = 65_536
+POOLINGS = ("mean", "sublinear")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Document:
     """What a model says about itself. Every field is stored; an unknown one is an error.
 
     scheme: form of the rows (model/rows.py). dim: columns of the table. dims: the tiers, largest first.
-    drop: token ids that are not pooled. max_tokens: the longest text, None for no limit. prompts: task -> prefix.
-    recipe: sha256 of the recipe. scores: task -> dim -> score. canaries: texts whose vectors are stored.
+    pooling: one of POOLINGS. drop: token ids that are not pooled. max_tokens: the longest text, None for no limit.
+    prompts: task -> prefix. recipe: sha256 of the recipe. scores: task -> dim -> score. canaries: texts whose vectors
+    are stored.
     """
 
     scheme: str
@@ -38,6 +40,7 @@ class Document:
     dims: tuple[int, ...]
     name: str = "unnamed"
     description: str = ""
+    pooling: str = "mean"
     drop: tuple[int, ...] = ()
     max_tokens: int | None = None
     prompts: dict[str, str] = field(default_factory=dict)
@@ -75,7 +78,8 @@ def document_from_json(plain: Any) -> Document:
     if missing:
         raise ValueError(f"the document lacks {', '.join(sorted(missing))}")
     values = {**plain, "lineage": [_source(entry) for entry in _listed(plain, "lineage", dict)]}
-    for name, kind in (("scheme", str), ("name", str), ("description", str), ("licence", str), ("dim", int)):
+    kinds = {"scheme": str, "pooling": str, "name": str, "description": str, "licence": str, "dim": int}
+    for name, kind in kinds.items():
         if name in plain and type(plain[name]) is not kind:
             raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
     for name in ("dims", "drop", "canaries", "lineage"):
@@ -99,6 +103,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError(f"dims is {document.dims}, expected tiers that fall from {document.dim}")
     if document.dims[-1] < 1 or any(index < 0 for index in document.drop):
         raise ValueError("dims or drop holds a number that is too small")
+    if document.pooling not in POOLINGS:
+        raise ValueError(f"pooling is {document.pooling[:60]!r}, expected {' or '.join(POOLINGS)}")
     if document.max_tokens is not None and (type(document.max_tokens) is not int or document.max_tokens < 1):
         raise ValueError(f"max_tokens is {str(document.max_tokens)[:60]!r}, expected a whole number from 1")
 

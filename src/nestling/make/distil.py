@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nestling.files.parts import Document, Parts
+from nestling.errors import one_of
+from nestling.files.parts import POOLINGS, Document, Parts
 from nestling.make.corpus import Corpus
 from nestling.make.settings import Distillation, Vocabulary
 from nestling.make.targets import save_array, through_all
@@ -106,6 +107,7 @@ def distil(
 
     words: whole words of the corpus to add, and rare pieces to leave out.
     """
+    one_of("pooling", how.pooling, POOLINGS)
     whole = check_plan(teacher.tokenizer_json, teacher.name)
     plan, old_ids = keep_pieces(whole, _plain_pieces(whole))
     tokens: list[Word] = [(int(index),) for index in old_ids]
@@ -119,7 +121,7 @@ def distil(
     counts = count_tokens(tokenizer, texts, tokenizer.size, progress) if corpus else zipf_counts(old_ids)
     rows *= frequency_weights(counts, how.a)[:, None]
     drop = () if tokenizer.unknown is None else (tokenizer.unknown,)
-    document = Document("float", teacher.dim, (teacher.dim,), name=teacher.name, drop=drop)
+    document = Document("float", teacher.dim, (teacher.dim,), name=teacher.name, pooling=how.pooling, drop=drop)
     model = StaticModel(Parts(document, {"rows": rows}, tokenizer.packed, counts))
     sentences = corpus.texts(how.held_out, how.held_out + how.sentences) if corpus else ()
     moment = sentence_moment(model, sentences, progress) if corpus else token_moment(rows, counts)

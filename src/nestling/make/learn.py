@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from nestling.make.lessons import fitted_to, known_tokens, mean_rows, unit
+from nestling.make.lessons import bags, fitted_to, mean_rows, unit
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, train
@@ -40,32 +40,24 @@ def learn_from_targets(
     how: Training,
     device: str = "cpu",
     progress: bool = False,
+    own: Floats | None = None,
 ) -> StaticModel:
-    """From a distilled model: its rows, brought near the targets by one linear map, then trained."""
+    """From a distilled model: its rows, brought near the targets by one linear map, then trained.
+
+    own: rows that have learnt before, (n, dim). The student is then born again: from the same start, with what these
+    say of the texts as targets, or a mixture with the teacher's.
+    """
     start = fitted_to(model.table.expanded(), lessons, aim.sample)
-    return _with_rows(model, learn(start, replace(lessons, pairs=None), held_out, how, device, progress))
+    lessons = replace(lessons, pairs=None)
+    if own is not None:
+        lessons, held_out = (_mixed(each, own, how.own) for each in (lessons, held_out))
+    return _with_rows(model, learn(start, lessons, held_out, how, device, progress))
 
 
-def learn_again(
-    model: StaticModel,
-    trained: StaticModel,
-    lessons: Lessons,
-    held_out: Lessons,
-    aim: Aim,
-    how: Training,
-    device: str = "cpu",
-    progress: bool = False,
-) -> StaticModel:
-    """Born again: a fresh start, the trained student's own vectors for targets, or a mixture with its teacher's."""
-    rows = trained.table.expanded()
-
-    def mixed(each: Lessons) -> Lessons:
-        own = unit(mean_rows(rows, each.tokens))
-        aims = unit(each.targets.astype(np.float32))
-        return replace(each, targets=(how.own * own + (1 - how.own) * aims).astype(np.float16), pairs=None)
-
-    start = fitted_to(model.table.expanded(), lessons, aim.sample)
-    return _with_rows(model, learn(start, mixed(lessons), mixed(held_out), how, device, progress))
+def _mixed(lessons: Lessons, rows: Floats, share: float) -> Lessons:
+    """The same texts, with this share of the vectors that `rows` give them in their targets."""
+    own, aims = unit(mean_rows(rows, lessons.tokens)), unit(lessons.targets.astype(np.float32))
+    return replace(lessons, targets=(share * own + (1 - share) * aims).astype(np.float16))
 
 
 def tune_on_pairs(
@@ -100,8 +92,8 @@ def repair(
     """
     if not isinstance(model.table.rows, (ProductRows, CentroidRows)):
         return model
-    mine = replace(lessons, tokens=known_tokens(model, texts), pairs=None)
-    judged = replace(held_out[1], tokens=known_tokens(model, held_out[0]))
+    mine = replace(lessons, tokens=bags(model, texts), pairs=lessons.pairs if how.pairs else None)
+    judged = replace(held_out[1], tokens=bags(model, held_out[0]))
     place = {piece: index for index, piece in enumerate(full.tokenizer.pieces)}
     rows = full.table.expanded()[[place[piece] for piece in model.tokenizer.pieces], : model.dim]
     how = replace(how, dims=tuple(dim for dim in how.dims if dim < model.dim))

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from nestling.make.settings import Aim
 from nestling.make.targets import Pooling, Targets
-from nestling.make.train import Lessons
+from nestling.make.train import Bags, Lessons
+from nestling.model.pool import repeat_weights
 from nestling.model.static import StaticModel
 from nestling.shrink.dims import main_axes
 from nestling.shrink.kmeans import assign, kmeans
-from nestling.text.tokens import Tokens
 
 Floats = npt.NDArray[np.float32]
 View = tuple[Targets, Pooling]
@@ -39,7 +39,7 @@ def make_lessons(
     aims = np.empty((len(texts), how.dim), np.float16)
     for start in range(0, len(texts), AT_ONCE):
         aims[start : start + AT_ONCE] = unit(_beside(views, means, texts[start : start + AT_ONCE]) @ axes)
-    return Lessons(known_tokens(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
+    return Lessons(bags(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
 
 
 def _beside(views: Sequence[View], means: Sequence[Floats], texts: Sequence[str]) -> Floats:
@@ -55,11 +55,14 @@ def unit(vectors: Floats) -> Floats:
     return rows
 
 
-def known_tokens(model: StaticModel, texts: Sequence[str]) -> Tokens:
-    """The tokens of the texts that the model pools: the unknown one and others that it drops are left out."""
+def bags(model: StaticModel, texts: Sequence[str]) -> Bags:
+    """The tokens of the texts that the model pools, without the unknown one and others that it drops, weighed as its
+    pooling does."""
     tokens = model.tokenizer.encode(list(texts))
     known = ~np.isin(tokens.ids, model.document.drop)
-    return Tokens(tokens.ids[known], np.concatenate([[0], np.cumsum(known)])[tokens.offsets])
+    ids, offsets = tokens.ids[known], np.concatenate([[0], np.cumsum(known)])[tokens.offsets]
+    sublinear = model.document.pooling == "sublinear"
+    return Bags(ids, offsets, repeat_weights(ids, offsets) if sublinear else np.ones(len(ids), np.float32))
 
 
 def group(aims: npt.NDArray[np.float16], groups: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -76,9 +79,8 @@ def fitted_to(rows: Floats, lessons: Lessons, sample: int, ridge: float = 1e-3) 
     Since a text's vector is linear in the rows, this is the best start that needs no training; a ridge regression over
     the first `sample` texts.
     """
-    tokens, texts = lessons.tokens, min(sample, len(lessons.tokens.lengths))
-    first = Tokens(tokens.ids[: tokens.offsets[texts]], tokens.offsets[: texts + 1])
-    means = unit(mean_rows(rows, first))
+    texts = min(sample, len(lessons.tokens.lengths))
+    means = unit(mean_rows(rows, lessons.tokens.span(0, texts)))
     moment = (means.T @ means).astype(np.float64)
     shared = (means.T @ lessons.targets[:texts].astype(np.float32)).astype(np.float64)
     moment += ridge * np.trace(moment) / len(moment) * np.eye(len(moment))
@@ -86,12 +88,13 @@ def fitted_to(rows: Floats, lessons: Lessons, sample: int, ridge: float = 1e-3) 
     return fitted
 
 
-def mean_rows(rows: Floats, tokens: Tokens) -> Floats:
-    """The mean rows of texts: (texts, d) float32; zeros for a text without a token."""
+def mean_rows(rows: Floats, tokens: Bags) -> Floats:
+    """The mean rows of texts, weighted: (texts, d) float32; zeros for a text without a token."""
     means = np.zeros((len(tokens.lengths), rows.shape[1]), np.float32)
     full = np.flatnonzero(tokens.lengths)
     for part in np.array_split(full, max(len(full) // TEXTS_AT_ONCE, 1)) if len(full) else ():
         first, last = tokens.offsets[part[0]], tokens.offsets[part[-1] + 1]
-        sums = np.add.reduceat(rows[tokens.ids[first:last]], tokens.offsets[part] - first)
+        weighted = rows[tokens.ids[first:last]] * tokens.weights[first:last, None]
+        sums = np.add.reduceat(weighted, tokens.offsets[part] - first)
         means[part] = sums / tokens.lengths[part, None]
     return means

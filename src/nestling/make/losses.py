@@ -51,10 +51,13 @@ def _others(gram: Tensor) -> Tensor:
     return gram.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
-def matryoshka(loss: Loss, dims: Sequence[int]) -> Loss:
-    """The mean of a loss over prefixes of the student's columns (arXiv:2205.13147)."""
+def matryoshka(loss: Loss, dims: Sequence[int], share: float = 0.4) -> Loss:
+    """A loss of all of x's columns, and of prefixes of them, which have this share of the sum (arXiv:2205.13147)."""
 
     def nested(x: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([loss(x[:, :dim], y) for dim in dims]).mean()
+        if not dims:
+            return loss(x, y)
+        prefixes = torch.stack([loss(x[:, :dim], y) for dim in dims])
+        return (1 - share) * loss(x, y) + share * prefixes.mean()
 
     return nested

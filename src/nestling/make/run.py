@@ -8,8 +8,9 @@ two recipes that begin alike share their beginning, and a change of a late stage
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain
@@ -29,7 +30,7 @@ from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe,
 from nestling.make.settings import Aim, Distillation, Looks, Repairing, Training, Vocabulary
 from nestling.make.targets import Look, Targets
 from nestling.model.load import load
-from nestling.model.static import StaticModel
+from nestling.model.static import CutWarning, StaticModel
 from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import shrink_to_budget
@@ -134,7 +135,9 @@ class Run:
             model = self.stage(
                 "again",
                 ("again",),
-                lambda: learn.learn_again(distilled, first, *self.lessons, self.aim, self.training("again"), *where),
+                lambda: learn.learn_from_targets(
+                    distilled, *self.lessons, self.aim, self.training("again"), *where, own=first.table.expanded()
+                ),
             )
         if "tune" in self.recipe:
             model = self.stage(
@@ -232,7 +235,13 @@ class Run:
 
         targets = list(self._looks())
         for each in targets:
-            each.fill(self.texts, self.progress)
+            if cut := each.fill(self.texts, self.progress):
+                warnings.warn(
+                    f"{each.teacher.name} sees only the first {each.look.max_tokens} tokens of {cut:,} of "
+                    f"{len(self.texts):,} texts; max_tokens in [targets] raises that, up to what it was made for.",
+                    CutWarning,
+                    stacklevel=2,
+                )
         views = [(each, pooling) for each in targets for pooling in self.looks.poolings]
         place = {text: index for index, text in enumerate(self.texts)}
         held_out = self.how.held_out
@@ -302,16 +311,12 @@ class Run:
 def _split(whole: "Lessons", held_out: int) -> "tuple[Lessons, Lessons]":
     """Lessons to learn from, and those of the first texts, which are held out."""
     from nestling.make.train import Lessons
-    from nestling.text.tokens import Tokens
 
-    def part(first: int, last: int) -> Tokens:
-        offsets = whole.tokens.offsets[first : last + 1]
-        return Tokens(whole.tokens.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-    texts = len(whole.tokens.lengths)
+    tokens = whole.tokens
     groups: npt.NDArray[np.int64] | None = None if whole.groups is None else whole.groups[held_out:]
-    learnt = Lessons(part(held_out, texts), whole.targets[held_out:], whole.pairs, groups)
-    return learnt, replace(learnt, tokens=part(0, held_out), targets=whole.targets[:held_out], pairs=None, groups=None)
+    learnt = Lessons(tokens.span(held_out, len(tokens.lengths)), whole.targets[held_out:], whole.pairs, groups)
+    judged = Lessons(tokens.span(0, held_out), whole.targets[:held_out])
+    return learnt, judged
 
 
 def _check_size(out: Path, recipe: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ class Vocabulary:
 class Distillation:
     """dim: columns of the result. a: of the frequency weights. whiten: each sentence axis is scaled by its variance
     to the power -whiten / 2 (0 leaves it, 1 makes all equal). skip: leading sentence axes to leave out.
-    sentences: texts for the axes. held_out: first texts of the corpus, kept away from all that is learnt."""
+    sentences: texts for the axes. held_out: first texts of the corpus, kept away from all that is learnt.
+    pooling: of the model, "mean", or "sublinear", where repeated tokens count less."""
 
     dim: int = 256
     a: float = 3e-4
@@ -25,6 +26,7 @@ class Distillation:
     skip: int = 0
     sentences: int = 200_000
     held_out: int = 4_000
+    pooling: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,17 @@ class Aim:
 class Training:
     """One way to train. The losses are those of losses.py.
 
-    epochs: over the texts (in [tune], over the pairs). batch: texts (or pairs) a step. rate: of Adam, rising over the
-    first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam, large, so
-    that a token that is seldom seen is not thrown about when it is. seed: of the order of texts, in the first run.
-    cosine, mse, contrastive, relational: weights of the losses. temperature: of the latter two. dims: the prefixes that
-    all losses are taken on besides the whole. dropout: share of tokens left out. near: how many texts of a group come
-    together in a step. pairs: weight of the contrastive loss between the sides of a pair; pair_temperature: of that;
-    margin: a text nearer to an anchor, by the teacher, than its own positive less this is no negative.
-    ema: decay a step of the averaged table that is kept; 0 for none. checks: how often the held-out loss is taken;
-    patience: checks without gain before it ends. seeds: how many runs from one start, whose tables are averaged. own:
-    in [again], the share of the student's own vectors in its targets.
+    epochs: over the texts (over the pairs, where these count). batch: texts (or pairs) a step. rate: of Adam, rising
+    over the first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam,
+    large, so that a token that is seldom seen is not thrown about when it is. seed: of the order of texts, in the
+    first run. cosine, mse, contrastive, relational: weights of the losses. temperature: of the latter two. dims: the
+    prefixes that all losses are taken on besides the whole; prefixes: their share of the loss. dropout: share of tokens
+    left out. near: how many texts of a group come together in a step. pairs: weight of the contrastive loss between the
+    sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text nearer to an anchor, by the
+    teacher, than its own positive less this is no negative. ema: decay a step of the averaged table that is kept; 0 for
+    none. checks: how often the held-out loss is taken; patience: checks without gain before it ends. seeds: how many
+    runs from one start, whose tables are averaged. own: in [again], the share of the student's own vectors in its
+    targets.
     """
 
     epochs: float = 1.0
@@ -78,6 +81,7 @@ class Training:
     relational: float = 1.0
     temperature: float = 0.1
     dims: tuple[int, ...] = ()
+    prefixes: float = 0.4
     dropout: float = 0.0
     near: int = 0
     pairs: float = 0.0

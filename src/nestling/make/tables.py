@@ -30,9 +30,9 @@ class FloatTable(nn.Module):
         self.directions = nn.Parameter(torch.from_numpy(rows / lengths[:, None]))
         self.lengths = nn.Buffer(torch.from_numpy(lengths / lengths.mean()))
 
-    def forward(self, ids: Tensor, starts: Tensor) -> Tensor:
-        """Sums of rows over spans of ids that begin at `starts`: (total,), (n,) -> (n, d)."""
-        return embedding_bag(ids, self.directions, starts, mode="sum", per_sample_weights=self.lengths[ids])
+    def forward(self, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of rows over spans of ids that begin at `starts`: (total,), (n,), (total,) -> (n, d)."""
+        return embedding_bag(ids, self.directions, starts, mode="sum", per_sample_weights=self.lengths[ids] * weights)
 
     def rows(self) -> Floats:
         """The table, (n, d) float32."""
@@ -63,10 +63,11 @@ class CodedTable(nn.Module):
         places[~_coded(table.rows)] = np.arange(len(exact)) - len(exact)
         self.places = nn.Buffer(torch.from_numpy(places))
 
-    def forward(self, ids: Tensor, starts: Tensor) -> Tensor:
-        """Sums of rows over spans of ids that begin at `starts`: (total,), (n,) -> (n, d)."""
+    def forward(self, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of rows over spans of ids that begin at `starts`: (total,), (n,), (total,) -> (n, d)."""
         used, index = torch.unique(ids, return_inverse=True)
-        return embedding_bag(index, self.decode(used), starts, mode="sum", per_sample_weights=self.weights[ids])
+        own = self.weights[ids] * weights
+        return embedding_bag(index, self.decode(used), starts, mode="sum", per_sample_weights=own)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Rows of some tokens, without their weights: (k,) -> (k, d)."""

@@ -25,6 +25,18 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Bags(Tokens):
+    """Texts as a static model sees them: their tokens, and what each weighs. weights: (total,) float32."""
+
+    weights: npt.NDArray[np.float32]
+
+    def span(self, first: int, last: int) -> "Bags":
+        """Texts first to last, last left out."""
+        start, stop = self.offsets[first], self.offsets[last]
+        return Bags(self.ids[start:stop], self.offsets[first : last + 1] - start, self.weights[start:stop])
+
+
+@dataclass(frozen=True)
 class Lessons:
     """What is learnt from: texts, and what their vectors are to be.
 
@@ -33,7 +45,7 @@ class Lessons:
     those that are alike, which then come together in a step.
     """
 
-    tokens: Tokens
+    tokens: Bags
     targets: Array
     pairs: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
@@ -131,9 +143,9 @@ def _loss(
         left, right = y[:anchors], y[anchors : 2 * anchors]
         near = left @ right.T
         keep = near < near.diagonal()[:, None] - how.margin
-        between = partial(losses.contrastive, temperature=how.pair_temperature, keep=keep)
-        sides = [(x[:anchors, :dim], x[anchors : 2 * anchors, :dim]) for dim in (x.shape[1], *how.dims)]
-        loss = loss + how.pairs * torch.stack([between(*side) for side in sides]).mean()
+        between: losses.Loss = partial(losses.contrastive, temperature=how.pair_temperature, keep=keep)
+        between = losses.matryoshka(between, how.dims, how.prefixes)
+        loss = loss + how.pairs * between(x[:anchors], x[anchors : 2 * anchors])
     return loss
 
 
@@ -148,33 +160,33 @@ def distillation(how: Training) -> losses.Loss:
     terms = [(getattr(how, name), loss) for name, loss in named.items() if getattr(how, name)]
 
     def summed(x: Tensor, y: Tensor) -> Tensor:
-        nested = [weight * losses.matryoshka(loss, (x.shape[1], *how.dims))(x, y) for weight, loss in terms]
+        nested = [weight * losses.matryoshka(loss, how.dims, how.prefixes)(x, y) for weight, loss in terms]
         return torch.stack(nested).sum() if nested else x.sum() * 0
 
     return summed
 
 
 def pool(
-    student: nn.Module, tokens: Tokens, places: Array, dropout: float = 0.0, random: np.random.Generator | None = None
+    student: nn.Module, tokens: Bags, places: Array, dropout: float = 0.0, random: np.random.Generator | None = None
 ) -> Tensor:
     """The mean rows of the texts at `places`: (n, d). dropout: share of tokens left out, drawn from `random`."""
-    ids, offsets = take(tokens, places)
+    ids, offsets, weights = take(tokens, places)
     if dropout and random is not None:
         kept = random.random(len(ids)) >= dropout
         offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
-        ids = ids[kept]
+        ids, weights = ids[kept], weights[kept]
     device = next(student.parameters()).device
-    given, starts = torch.from_numpy(ids).to(device), torch.from_numpy(offsets[:-1]).to(device)
-    sums: Tensor = student(given, starts)
+    sums: Tensor = student(*(torch.from_numpy(each).to(device) for each in (ids, offsets[:-1], weights)))
     return sums / torch.from_numpy(np.maximum(np.diff(offsets), 1)).to(device)[:, None]
 
 
-def take(tokens: Tokens, places: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Ids of the texts at `places`, end to end, and their offsets: (total,), (n + 1,)."""
+def take(tokens: Bags, places: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of the texts at `places` the ids, end to end, their offsets and their weights: (total,), (n + 1,), (total,)."""
     starts, lengths = tokens.offsets[places], tokens.lengths[places]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    return tokens.ids[np.repeat(starts, lengths) + within].astype(np.int64), offsets
+    chosen = np.repeat(starts, lengths) + within
+    return tokens.ids[chosen].astype(np.int64), offsets, tokens.weights[chosen]
 
 
 @torch.no_grad()

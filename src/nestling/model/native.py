@@ -16,7 +16,12 @@ CoreModel = Any  # nestling._core.Model, which may not be there
 
 
 def native_model(
-    tokenizer: CoreTokenizer, layout: RowLayout, size: int, drop: Sequence[int], isa: str = ""
+    tokenizer: CoreTokenizer,
+    layout: RowLayout,
+    size: int,
+    drop: Sequence[int],
+    sublinear: bool = False,
+    isa: str = "",
 ) -> CoreModel:
     """The model in the core. size: rows of tokens. isa: of the core's kernels(), default the widest that runs here."""
     core, _ = core_module()
@@ -25,7 +30,7 @@ def native_model(
     (model.rows_int8 if layout.rows.dtype == np.int8 else model.rows_float)(layout.rows)
     factors = layout.factors if layout.factors.ndim else None
     common = 1.0 if layout.factors.ndim else float(layout.factors)
-    model.tokens(size, layout.places, factors, common, layout.coded, layout.scales, list(drop))
+    model.tokens(size, layout.places, factors, common, layout.coded, layout.scales, list(drop), sublinear)
     return model
 
 

@@ -2,7 +2,8 @@
 
 The rows of a text are added one by one, in the order of its tokens, in blocks of 512 tokens counted from its start, and
 then the blocks. What is added to what depends on the text alone, so it gives the same bits alone, in any batch, and
-with any number of threads. A dropped token is a row of zeros.
+with any number of threads. A dropped token is a row of zeros. In sublinear pooling k occurrences of a token in a text
+weigh the root of k together, as sublinear term frequency has it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,35 +23,67 @@ Work = Callable[[tuple[int, int]], int]
 BLOCK = 512
 UNIT_TEXTS = 1024
 UNIT_CHARACTERS = 1_000_000
+MOST_REPEATS = 255  # of a token in a text; further ones weigh what the last of these does
 
 
 def sum_rows(
-    layout: RowLayout, kept: npt.NDArray[np.bool_], ids: Ints, offsets: npt.NDArray[np.int64], dim: int
+    layout: RowLayout,
+    kept: npt.NDArray[np.bool_],
+    ids: Ints,
+    offsets: npt.NDArray[np.int64],
+    dim: int,
+    sublinear: bool = False,
 ) -> Floats:
     """The sum of the first `dim` columns of the rows of each text: (n, dim) float32.
 
     kept: (tokens,) bool, those that are not dropped. ids, offsets: as in Tokens.
     """
+    repeats = repeat_weights(ids, offsets) if sublinear else None
     lengths = np.diff(offsets)
     blocks = np.maximum(-(-lengths // BLOCK), 1)
     first = np.cumsum(blocks) - blocks
     within = np.arange(blocks.sum()) - np.repeat(first, blocks)
     starts = np.repeat(offsets[:-1], blocks) + within * BLOCK
     sizes = np.minimum(starts + BLOCK, np.repeat(offsets[1:], blocks)) - starts
-    sums = _sum_blocks(layout, kept, ids, starts, sizes, dim)
+    sums = _sum_blocks(layout, kept, ids, repeats, starts, sizes, dim)
     if len(sums) == len(lengths):
         return sums
-    return _add_in_order(lambda places: sums[places], np.arange(len(sums)), first, blocks, dim)
+    return _add_in_order(lambda places: sums[places], first, blocks, dim)
+
+
+def repeat_weights(ids: Ints, offsets: npt.NDArray[np.int64]) -> Floats:
+    """What each token weighs where repeats count less: sqrt(k) - sqrt(k - 1), if it is the k-th of its id in its text.
+
+    ids, offsets: as in Tokens. (total,) float32.
+    """
+    texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((ids, texts))  # stable: occurrences of an id stay in their order
+    first = np.ones(len(ids), np.bool_)
+    first[1:] = (ids[order][1:] != ids[order][:-1]) | (texts[order][1:] != texts[order][:-1])
+    place = np.arange(len(ids))
+    before = np.empty(len(ids), np.int64)
+    before[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    roots = np.sqrt(np.arange(MOST_REPEATS + 1, dtype=np.float64))
+    weights: Floats = np.diff(roots).astype(np.float32)[np.minimum(before, MOST_REPEATS - 1)]
+    return weights
 
 
 def _sum_blocks(
-    layout: RowLayout, kept: npt.NDArray[np.bool_], ids: Ints, starts: Ints, sizes: Ints, dim: int
+    layout: RowLayout,
+    kept: npt.NDArray[np.bool_],
+    ids: Ints,
+    repeats: Floats | None,
+    starts: Ints,
+    sizes: Ints,
+    dim: int,
 ) -> Floats:
     def summed(factors: Floats) -> Floats:
-        def gather(tokens: Ints) -> Floats:
-            return _gather(layout, tokens, dim) * factors[tokens][:, None]
+        def gather(places: Ints) -> Floats:
+            tokens = ids[places]
+            weights = factors[tokens] if repeats is None else factors[tokens] * repeats[places]
+            return _gather(layout, tokens, dim) * weights[:, None]
 
-        return _add_in_order(gather, ids, starts, sizes, dim)
+        return _add_in_order(gather, starts, sizes, dim)
 
     if layout.coded is None or layout.scales is None:
         if layout.factors.ndim:
@@ -66,15 +99,15 @@ def _gather(layout: RowLayout, tokens: Ints, dim: int) -> Floats:
     return rows
 
 
-def _add_in_order(gather: Gather, ids: Ints, starts: Ints, lengths: Ints, dim: int) -> Floats:
+def _add_in_order(gather: Gather, starts: Ints, lengths: Ints, dim: int) -> Floats:
     """Add the first rows of all segments, then the second rows, and so on; longest segments first, so that those
-    still going are a prefix."""
+    still going are a prefix. gather: places -> their rows."""
     order = np.argsort(-lengths, kind="stable")
     starts, falling = starts[order], -lengths[order]
     sums = np.zeros((len(starts), dim), np.float32)
     for place in range(int(lengths.max(initial=0))):
         going = np.searchsorted(falling, -place, side="left")
-        sums[:going] += gather(ids[starts[:going] + place])
+        sums[:going] += gather(starts[:going] + place)
     back = np.empty_like(sums)
     back[order] = sums
     return back

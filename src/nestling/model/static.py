@@ -1,4 +1,5 @@
-"""The static model: a text's vector is the mean of its tokens' rows, at unit length.
+"""The static model: a text's vector is the mean of its tokens' rows, at unit length. In sublinear pooling a token that
+is repeated in a text counts less each time.
 
 The C++ core does it where it is installed and knows the tokenizer exactly; `backend` says so. Else it is done here, in
 numpy, with the same bits (pool.py, output.py). A text gives the same vector alone, in any batch, with any number of
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError, one_of, whole_number
 from nestling.files.nest import write_nest
-from nestling.files.parts import Document, Parts, Source
+from nestling.files.parts import POOLINGS, Document, Parts, Source
 from nestling.model.layout import RowLayout, lay_out
 from nestling.model.native import DTYPES, CoreModel, native_model, usable_cores, with_bar
 from nestling.model.output import cosine_matrix, finish, output_array, output_width
@@ -106,7 +107,8 @@ class StaticModel:
         self._stored = (stored_canaries, stored_fingerprint)
         self._core: CoreModel = None
         if self.tokenizer.core is not None:
-            self._core = native_model(self.tokenizer.core, self._layout, self.table.size, parts.document.drop)
+            how = self.table.size, parts.document.drop, self._sublinear
+            self._core = native_model(self.tokenizer.core, self._layout, *how)
 
     def __repr__(self) -> str:
         document = self.document
@@ -153,24 +155,30 @@ class StaticModel:
         """What runs: "core", with the instruction set of its kernels; or "python", with the reason."""
         return f"python ({self.tokenizer.why_not})" if self._core is None else f"core ({self._core.isa})"
 
+    @property
+    def _sublinear(self) -> bool:
+        return self.document.pooling == "sublinear"
+
     @cached_property
     def _layout(self) -> RowLayout:
         return lay_out(self.table)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts."""
+        """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts, pooling."""
         import hashlib
 
         digest = hashlib.sha256()
         document = self.document
-        said = (
+        said: tuple[Any, ...] = (
             document.scheme,
             document.dim,
             sorted(document.drop),
             document.max_tokens,
             sorted(document.prompts.items()),
         )
+        if document.pooling != "mean":
+            said += (document.pooling,)
         digest.update(repr(said).encode("utf-8"))
         digest.update(hashlib.sha256(dump_plan(_sorted(self.tokenizer.json)).encode("utf-8")).digest())
         for name, tensor in sorted(self.table.tensors().items()):
@@ -301,7 +309,7 @@ class StaticModel:
 
         def work(span: tuple[int, int]) -> int:
             tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], how.overflow, span[0])
-            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim)
+            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim, self._sublinear)
             vectors[span[0] : span[1]] = finish(sums, kept, how.normalize, how.dtype)
             return cut
 
@@ -333,7 +341,8 @@ class StaticModel:
         """Write the model: one `.nest` file, or a folder in another library's layout, atomically.
 
         layout: "nest" (the default where the path ends in .nest), "model2vec" or "sentence-transformers". Their rows
-        are written as float32, with what they cannot hold folded in; centroids stay centroids in model2vec's.
+        are written as float32, with what they cannot hold folded in; centroids stay centroids in model2vec's. They know
+        no pooling but the mean: of a sublinear model, save `with_pooling("mean")`.
         """
         path = Path(path)
         layout = layout or ("nest" if path.suffix == ".nest" else None)
@@ -346,6 +355,12 @@ class StaticModel:
         from nestling.files.foreign import write_model2vec, write_sentence_transformers
 
         one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
+        if layout != "nest" and self._sublinear:
+            raise InputError(
+                f"{self.name} weighs a token that comes k times by the root of k.",
+                f"The layout {layout} has the mean of all tokens.",
+                'Save model.with_pooling("mean"): other vectors for texts that repeat a token, a little less good.',
+            )
         check_target(path, folder=layout != "nest")
         if layout == "nest":
             write_nest(path, self.parts(), self.encode(self.document.canaries, overflow="split"), self.fingerprint)
@@ -378,6 +393,12 @@ class StaticModel:
             **changes,
         }
         return StaticModel(replace(self.parts(), document=replace(self.document, **described), tensors=table.tensors()))
+
+    def with_pooling(self, pooling: str) -> "StaticModel":
+        """The same table, pooled otherwise: "mean"; or "sublinear", where k occurrences of a token in a text weigh the
+        root of k together."""
+        one_of("pooling", pooling, POOLINGS)
+        return self.with_table(self.table, dims=self.dims, pooling=pooling)
 
     def verify(self) -> list[Check]:
         """Embed the canary texts again and compare with the stored vectors.

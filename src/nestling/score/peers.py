@@ -164,7 +164,7 @@ def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     if kind in LAYOUTS and (place in shipped() or folder.suffix == ".nest"):
         folder = scratch / kind / folder.stem
         folder.parent.mkdir(exist_ok=True)
-        load(place).save(folder, layout=LAYOUTS[kind])
+        load(place).with_pooling("mean").save(folder, layout=LAYOUTS[kind])
     if not any(folder.rglob("tokenizer.json")):
         raise InputError(
             f"{kind}:{place} names no model.", "A folder with a tokenizer.json was expected.", "Check the path."
