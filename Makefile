@@ -62,9 +62,10 @@ web:
 	web/packages.sh
 	web/build.sh
 
-# Makes the shipped models anew; an hour where the teacher's vectors are not in the cache yet.
+# Makes the shipped models anew, in one thread, on which their last bits depend; an hour where the teacher's vectors are
+# not in the cache yet.
 nano static: .venv/test
-	$(BIN)/nestling make recipes/$@.toml --out src/nestling/models/$@.nest --report benchmarks/results/$@.json
+	OMP_NUM_THREADS=1 $(BIN)/nestling make recipes/$@.toml --out src/nestling/models/$@.nest --report benchmarks/results/$@.json
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -51,10 +51,11 @@ class Ladder:
         self.proxy = Proxy(self.places.data)
         self.lines: list[dict[str, Any]] = []
 
-    def run(self, *, words: bool = True, pairs: bool = False, **targets: Any) -> Run:
+    def run(self, *, words: bool = True, pooling: str = "sublinear", pairs: bool = False, **targets: Any) -> Run:
         """The recipe on a small scale, with some of its targets' settings changed."""
         recipe = copy.deepcopy(read_recipe(ROOT / "recipes" / "static.toml"))
         recipe["targets"] |= {"texts": self.texts, **targets}
+        recipe["distil"]["pooling"] = pooling
         for table in ([] if words else ["vocabulary"]) + ([] if pairs else ["pairs", "tune"]):
             del recipe[table]
         run = Run(recipe, self.places)
@@ -88,11 +89,11 @@ def main() -> None:
     given = parser.parse_args()
     ladder = Ladder(given.texts, given.seeds)
     path = ROOT / "benchmarks/results/ladder.json"
-    kept = json.loads(path.read_text())["lines"] if given.part and path.exists() else []
-    for name, part in PARTS.items():
-        if name in (given.part or PARTS):
-            kept = [line for line in kept if line["kind"] != name]
-            part(ladder)
+    chosen = given.part or list(PARTS)
+    for name in chosen:
+        PARTS[name](ladder)
+    kept = json.loads(path.read_text())["lines"] if path.exists() else []  # now: another part may have ended meanwhile
+    kept = [line for line in kept if line["kind"] not in chosen]
     lines = sorted([*kept, *ladder.lines], key=lambda line: list(PARTS).index(line["kind"]))
     said = {"command": "python benchmarks/ladder.py", "texts": given.texts, "pairs": PAIRS, "lines": lines}
     path.write_text(json.dumps(said, indent=1) + "\n")
@@ -107,7 +108,7 @@ def draw(lines: Sequence[dict[str, Any]]) -> None:
 
 def climb(ladder: Ladder) -> None:
     """The rungs up to the float model."""
-    plain, grown = ladder.run(words=False), ladder.run()
+    plain, grown, sublinear = ladder.run(words=False, pooling="mean"), ladder.run(pooling="mean"), ladder.run()
     rung = lambda name, models: ladder.measure("rung", name, models)  # noqa: E731
     as_published = Distillation(dim=256, a=1e-4, whiten=0.0)
     rung("token vectors, Zipf weights, token PCA", [distil(plain.teacher, None, as_published, ladder.places.cache)])
@@ -118,8 +119,8 @@ def climb(ladder: Ladder) -> None:
     relational = replace(BASE, relational=1.0)
     rung("relational loss", ladder.trained(plain, relational))
     rung("words of the corpus", ladder.trained(grown, relational))
-    nested = replace(relational, dims=(32, 64, 128))
-    models = ladder.trained(grown, nested)
+    rung("repeats weigh their root", ladder.trained(sublinear, relational))
+    models = ladder.trained(sublinear, replace(relational, dims=(32, 64, 128)))
     rung("Matryoshka dims", models)
     paired = ladder.run(pairs=True)
     how = replace(paired.training("tune"), checks=2)
@@ -149,6 +150,7 @@ def vary(ladder: Ladder) -> None:
     tries: dict[str, Callable[[], list[StaticModel]]] = {
         "contrastive loss alone (tokenlearn's)": lambda: ladder.trained(run, contrastive),
         "mean squared error alone": lambda: ladder.trained(run, replace(how, cosine=0.0, relational=0.0, mse=1.0)),
+        "prefixes: 75 % of the loss": lambda: ladder.trained(run, replace(how, prefixes=0.75)),
         "temperature 0.05": lambda: ladder.trained(run, replace(how, temperature=0.05)),
         "token dropout 0.1": lambda: ladder.trained(run, replace(how, dropout=0.1)),
         "averaged over steps (EMA 0.995)": lambda: ladder.trained(run, replace(how, ema=0.995)),
@@ -173,7 +175,9 @@ def quantize(ladder: Ladder) -> None:
     kept = prune_vocabulary(model, TOKENS)
     for name, code in (("int8, one scale", one_scale), ("2,000 centroids", centroids)):
         table = code(kept.table.expanded())
-        ladder.measure("quantized", f"{name}, {TOKENS:,} tokens (the references')", [kept.with_table(table)])
+        ladder.measure(
+            "quantized", f"{name}, {TOKENS:,} tokens (the references')", [kept.with_table(table, pooling="mean")]
+        )
     assert model.counts is not None
     codes = to_products(model.table.expanded(), model.counts, block_widths(model.dim, 2))
     ladder.measure("quantized", "a code for 2 dims", [model.with_table(codes)])
@@ -181,7 +185,7 @@ def quantize(ladder: Ladder) -> None:
     held_out = list(run.texts[: run.how.held_out])
     small, _ = shrink_to_budget(model, 700_000, held_out, widths=(4, 8), shares=(0.4,), dim=128)
     ladder.measure("quantized", "700 KB", [small])
-    how = replace(BASE, epochs=1.0, rate=1e-3, relational=1.0, dims=(32, 64, 96))
+    how = replace(BASE, epochs=1.0, rate=1e-3, relational=1.0, dims=(32, 64))
     texts, lessons = run.texts[run.how.held_out :], run.lessons
     for rounds in (1, 2):
         repaired = [

@@ -4,7 +4,8 @@
 
 Takes the float model that recipes/static.toml trains (from the cache, or trains it), keeps the 29,525 most counted
 tokens, and stores them as the references do: int8 with one scale for the whole table (potion-mxbai-256d-v2), and 2,000
-k-means centroids, unweighted, with a float32 weight a token (potion-mxbai-micro). Both go to the cache as .nest files,
+k-means centroids, unweighted, with a float32 weight a token (potion-mxbai-micro); a text is the mean of its tokens, as
+theirs is. Both go to the cache as .nest files,
 whose packed tokenizer is smaller than theirs; benchmarks/baselines.py scores them.
 """
 
@@ -31,7 +32,7 @@ def main() -> None:
     for name, code in (("reference-int8", one_scale), ("reference-2000-centroids", centroids)):
         path = run.places.cache / "peers" / f"{name}.nest"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coded = model.with_table(code(model.table.expanded()), name=name, licence="Apache-2.0")
+        coded = model.with_table(code(model.table.expanded()), name=name, licence="Apache-2.0", pooling="mean")
         without_counts(coded).save(path)
         print(f"{path}: {path.stat().st_size:,} bytes")
 

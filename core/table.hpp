@@ -74,9 +74,10 @@ class Table {
   size_t add(const Kernels& kernels, const uint32_t* ids, size_t n, size_t dim, float* sums, float* spare,
              uint8_t* met) const {
     uint32_t places[kMostRows];
-    float weights[kMostRows];
+    float weights[kMostRows], repeats[kMostRows];
+    if (sublinear_) weigh_repeats(ids, n, met, repeats);
     if (coded_.empty()) {
-      const size_t kept = choose(ids, n, places, weights, met);
+      const size_t kept = choose(ids, n, repeats, places, weights);
       sum(kernels, places, factors_.empty() && !sublinear_ ? nullptr : weights, kept, dim, sums);
       if (factors_.empty() && common_ != 1)
         for (size_t d = 0; d < dim; ++d) sums[d] *= common_;
@@ -88,7 +89,7 @@ class Table {
       if (dropped_[id]) continue;
       const size_t at = coded_[id] ? coded++ : --exact;
       places[at] = places_.empty() ? id : places_[id];
-      weights[at] = sublinear_ ? factors_[id] * repeat(met[id]) : factors_[id];
+      weights[at] = sublinear_ ? factors_[id] * repeats[i] : factors_[id];
     }
     sum(kernels, places, weights, coded, dim, sums);
     std::reverse(places + exact, places + kMostRows), std::reverse(weights + exact, weights + kMostRows);
@@ -98,20 +99,22 @@ class Table {
   }
 
  private:
-  // The weight of one more occurrence.
-  NEST_INLINE float repeat(uint8_t& met) const {
-    const float weight = repeats_[met];
-    met = static_cast<uint8_t>(met + (met + 1u < repeats_.size()));
-    return weight;
+  void weigh_repeats(const uint32_t* ids, size_t n, uint8_t* met, float* repeats) const {
+    for (size_t i = 0; i < n; ++i) {
+      uint8_t& times = met[ids[i]];
+      repeats[i] = repeats_[times];
+      times = static_cast<uint8_t>(times + (times + 1u < repeats_.size()));
+    }
   }
 
-  NEST_INLINE size_t choose(const uint32_t* ids, size_t n, uint32_t* places, float* weights, uint8_t* met) const {
+  NEST_INLINE size_t choose(const uint32_t* ids, size_t n, const float* repeats, uint32_t* places,
+                            float* weights) const {
     size_t kept = 0;
     for (size_t i = 0; i < n; ++i) {
       const uint32_t id = ids[i];
       places[kept] = places_.empty() ? id : places_[id];
       if (!factors_.empty()) weights[kept] = factors_[id];
-      if (sublinear_) weights[kept] = (factors_.empty() ? 1.0f : factors_[id]) * repeat(met[id]);
+      if (sublinear_) weights[kept] = factors_.empty() ? repeats[i] : factors_[id] * repeats[i];
       kept += !dropped_[id];
     }
     return kept;

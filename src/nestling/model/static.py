@@ -205,7 +205,7 @@ class StaticModel:
         dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before a text.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
         "error", or "split" it, which takes the mean over all of its tokens. normalize: rows of unit length (a text
-        without a known token is a row of zeros); False gives the mean of the token rows. dtype: "float32" and
+        without a known token is a row of zeros); False gives the mean of the weighted rows. dtype: "float32" and
         "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
         above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
         threads: workers over the texts, default all cores that the process may use, but one for a few short texts and
