@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import v_measure_score
 
 import nestling
+from nestling.model.output import unit
 from nestling.score.sts import spearman
 
 Floats = npt.NDArray[np.float32]
@@ -55,8 +56,8 @@ class Proxy:
 
     def __call__(self, encode: Encode) -> dict[str, float]:
         """Scores by type, and their mean."""
-        left, right = _unit(encode(self.one)), _unit(encode(self.other))
-        vectors = {name: _unit(encode(texts)) for name, (texts, _) in self.labelled.items()}
+        left, right = unit(encode(self.one)), unit(encode(self.other))
+        vectors = {name: unit(encode(texts)) for name, (texts, _) in self.labelled.items()}
         scores = {
             "sts": spearman(np.einsum("ij,ij->i", left, right), self.gold),
             "classification": _mean(_accuracy(vectors[name], labels) for name, (_, labels) in self.labelled.items()),
@@ -78,7 +79,7 @@ def first_pairs(data: Path, sources: Sequence[str] = SOURCES) -> list[tuple[str,
 def _ndcg(encode: Encode, pairs: Sequence[tuple[str, str]]) -> float:
     pool = sorted({positive for _, positive in pairs})
     place = {text: index for index, text in enumerate(pool)}
-    cosines = _unit(encode([anchor for anchor, _ in pairs])) @ _unit(encode(pool)).T
+    cosines = unit(encode([anchor for anchor, _ in pairs])) @ unit(encode(pool)).T
     own = cosines[np.arange(len(pairs)), [place[positive] for _, positive in pairs]]
     rank = (cosines > own[:, None]).sum(axis=1)
     return float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean())
@@ -111,11 +112,6 @@ def _v_measure(vectors: Floats, labels: npt.NDArray[np.int64]) -> float:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean([*values]))
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return unit
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 Takes the float model that recipes/static.toml trains (from the cache, or trains it), keeps the 29,525 most counted
 tokens, and stores them as the references do: int8 with one scale for the whole table (potion-mxbai-256d-v2), and 2,000
 k-means centroids, unweighted, with a float32 weight a token (potion-mxbai-micro); a text is the mean of its tokens, as
-theirs is. Both go to the cache as .nest files,
-whose packed tokenizer is smaller than theirs; benchmarks/baselines.py scores them.
+theirs is. A third is `static` as it ships, but with that mean, to see what sublinear pooling is worth. All go to the
+cache as .nest files, whose packed tokenizer is smaller than theirs; benchmarks/baselines.py scores them.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
 
+import nestling
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
 from nestling.make.run import Run
 from nestling.model.pack import to_int8
@@ -35,6 +36,10 @@ def main() -> None:
         coded = model.with_table(code(model.table.expanded()), name=name, licence="Apache-2.0", pooling="mean")
         without_counts(coded).save(path)
         print(f"{path}: {path.stat().st_size:,} bytes")
+
+    path = run.places.cache / "peers" / "reference-mean.nest"
+    shipped = nestling.load("static")
+    shipped.with_table(shipped.table, dims=shipped.dims, name="reference-mean", pooling="mean").save(path)
 
 
 def one_scale(rows: npt.NDArray[np.float32]) -> Table:

@@ -16,10 +16,11 @@ import nestling.make.run as module
 from nestling.cli import main
 from nestling.errors import InputError, MissingExtraError
 from nestling.files.parts import Source
-from nestling.make.lessons import mean_rows, unit
+from nestling.make.lessons import mean_rows
 from nestling.make.recipe import Places, read_recipe
 from nestling.make.run import Made, Run, make
 from nestling.model.load import load
+from nestling.model.output import unit
 from nestling.model.static import CutWarning, StaticModel
 from nestling.shrink.fidelity import sample_texts
 from nestling.text.twin import parse_tokenizer
@@ -111,7 +112,7 @@ def test_nano_asks_the_teacher_nothing_new(home: Path, made: Made, monkeypatch: 
     before = stages(home)
     done = make(small("nano", home), home / "nano.nest", data=SAMPLES, cache=home / "cache", quick=True)
     new = sorted(name.split("-")[0] for name in stages(home) if name not in before)
-    assert new == ["repaired", "shrunk"]  # the others are those of static, on so small a scale
+    assert new == ["repaired", "shrunk", "trained", "tuned"]
     assert sorted((home / "cache/targets").rglob("*.npy")) == answers
     assert done.size <= 26_000
     assert load(done.path).dims == (48, 32)

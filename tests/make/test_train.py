@@ -10,10 +10,11 @@ import torch
 import nestling.make.train as module
 from nestling.files.parts import POOLINGS
 from nestling.make.learn import learn, learn_from_targets, repair, tune_on_pairs
-from nestling.make.lessons import bags, fitted_to, group, mean_rows, unit
+from nestling.make.lessons import bags, fitted_to, group, mean_rows
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, pool, take, train
+from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import assign_words, block_widths, to_centroids, to_products

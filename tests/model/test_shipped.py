@@ -13,7 +13,7 @@ from nestling.files.nest import read_document
 ROOT = Path(__file__).parents[2]
 STS = "STSBenchmark test, Spearman"
 LARGEST = {"nano": 700_000, "static": 7_500_000}
-LEAST = {"nano": 0.74, "static": 0.78}  # of STS Benchmark, at full width
+LEAST = {"nano": 0.77, "static": 0.79}  # of STS Benchmark, at full width
 
 
 @pytest.fixture(params=LARGEST)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from nestling.make.lessons import bags, fitted_to, mean_rows, unit
+from nestling.make.lessons import bags, fitted_to, mean_rows
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, train
+from nestling.model.output import unit
 from nestling.model.rows import CentroidRows, FloatRows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import assign_words

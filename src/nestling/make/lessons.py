@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nestling.make.settings import Aim
 from nestling.make.targets import Pooling, Targets
 from nestling.make.train import Bags, Lessons
+from nestling.model.output import unit
 from nestling.model.pool import repeat_weights
 from nestling.model.static import StaticModel
 from nestling.shrink.dims import main_axes
@@ -46,13 +47,6 @@ def _beside(views: Sequence[View], means: Sequence[Floats], texts: Sequence[str]
     """The views of the texts, each centred and at unit length, side by side: (n, dims of all)."""
     parts = zip(views, means, strict=True)
     return np.concatenate([unit(unit(targets.gather(texts, pooling)) - mean) for (targets, pooling), mean in parts], 1)
-
-
-def unit(vectors: Floats) -> Floats:
-    """Each row at unit length; a row of zeros stays one."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows: Floats = vectors / np.maximum(lengths, 1e-9)
-    return rows
 
 
 def bags(model: StaticModel, texts: Sequence[str]) -> Bags:

@@ -66,9 +66,9 @@ class Training:
     left out. near: how many texts of a group come together in a step. pairs: weight of the contrastive loss between the
     sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text nearer to an anchor, by the
     teacher, than its own positive less this is no negative. ema: decay a step of the averaged table that is kept; 0 for
-    none. checks: how often the held-out loss is taken; patience: checks without gain before it ends. seeds: how many
-    runs from one start, whose tables are averaged. own: in [again], the share of the student's own vectors in its
-    targets.
+    none. checks: how often the held-out loss is taken; patience: checks without gain before it ends, where no pairs
+    count. seeds: how many runs from one start, whose tables are averaged. own: in [again], the share of the student's
+    own vectors in its targets.
     """
 
     epochs: float = 1.0

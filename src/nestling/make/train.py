@@ -54,7 +54,8 @@ class Lessons:
 def train(
     student: nn.Module, lessons: Lessons, held_out: Lessons, how: Training, device: str = "cpu", progress: bool = False
 ) -> list[dict[str, float]]:
-    """Train a student (tables.py), which is left as it was when its held-out loss was least.
+    """Train a student (tables.py), which is left as it was when its held-out loss was least; or, since that loss knows
+    nothing of pairs and can only rise where they count, as it was at the end.
 
     Returns, per check, the step, the mean loss since the last one, and the held-out loss. The same inputs and seed give
     the same student on one machine with as many threads.
@@ -88,7 +89,7 @@ def train(
                 )
                 bar.set_postfix(log[-1])
                 recent, waited = [], waited + 1
-                if log[-1]["held_out"] < best:
+                if log[-1]["held_out"] < best or lessons.pairs is not None:
                     best, waited = log[-1]["held_out"], 0
                     state = deepcopy(kept.state_dict())
                 if waited >= how.patience:

@@ -42,6 +42,14 @@ def output_array(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]
     return out
 
 
+def unit(vectors: Floats) -> Floats:
+    """Each row at unit length, (n, d) float32; a row of zeros stays one. For work on tables and scores, by numpy's own
+    sums: the vectors that `encode` gives are made by `finish`."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows: Floats = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    return rows
+
+
 def finish(sums: Floats, counts: Array, normalize: bool, dtype: str) -> Array:
     """Sums of rows -> vectors: (n, d) float32 -> (n, d) float32, float16, int8 or (n, ceil(d / 8)) uint8.
 

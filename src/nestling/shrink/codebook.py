@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.model.native import usable_cores
+from nestling.model.output import unit
 from nestling.model.pack import to_int8, to_levels
 from nestling.model.rows import CentroidRows, Int8Rows, ProductRows, Rows, Table
 from nestling.shrink.kmeans import assign, kmeans
@@ -32,7 +33,7 @@ def importance(rows: Floats, counts: Counts) -> npt.NDArray[np.float64]:
 
 def to_centroids(rows: Floats, counts: Counts, k: int, *, rounds: int = 25, seed: int = 0) -> Table:
     """Vocabulary quantization: each token takes the direction of one of k centroids, and keeps a length of its own."""
-    directions, weights = _directions(rows), importance(rows, counts)
+    directions, weights = unit(rows), importance(rows, counts)
     centres, mapping = kmeans(directions, weights, k, rounds=rounds, seed=seed)
     values, scales = to_int8(centres)
     coded = CentroidRows(Int8Rows(values, scales), mapping.astype(np.uint16 if len(centres) <= 2**16 else np.int32))
@@ -63,7 +64,7 @@ def to_products(
         exact_ids = _worst(first.rows, rows, counts, exact)
     else:
         exact_ids = np.zeros(0, np.int64)
-    directions, weights = _directions(rows), importance(rows, counts)
+    directions, weights = unit(rows), importance(rows, counts)
     coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
     codes = np.zeros((len(coded), len(widths)), np.uint8)
     book = np.zeros((min(WORDS, max(len(coded), 1)), rows.shape[1]), np.float32)
@@ -95,9 +96,7 @@ def with_exact(table: Table, rows: Floats, counts: Counts, exact: int) -> Table:
         )
     exact_ids = _worst(product, rows, counts, exact)
     coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
-    kept = replace(
-        product, codes=product.codes[coded], exact=_exact(_directions(rows), exact_ids), exact_ids=_ids(exact_ids)
-    )
+    kept = replace(product, codes=product.codes[coded], exact=_exact(unit(rows), exact_ids), exact_ids=_ids(exact_ids))
     return _with_lengths(kept, rows)
 
 
@@ -108,12 +107,6 @@ def _worst(coded: Rows, rows: Floats, counts: Counts, most: int) -> npt.NDArray[
     explained = along**2 / np.maximum(np.einsum("ij,ij->i", directions, directions), 1e-12)
     error: npt.NDArray[np.float64] = (counts + 0.5) * (np.einsum("ij,ij->i", rows, rows) - explained)
     return np.sort(np.argsort(-error, kind="stable")[:most])
-
-
-def _directions(rows: Floats) -> Floats:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions: Floats = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return directions
 
 
 def _exact(directions: Floats, ids: npt.NDArray[np.int64]) -> Int8Rows:
@@ -148,7 +141,7 @@ def pack_lengths(coded: Rows, lengths: npt.NDArray[np.floating[Any]]) -> Table:
 
 def assign_words(table: Table, rows: Floats) -> Table:
     """The same words and exact rows, each token coded anew with those nearest to its row's direction."""
-    coded, directions = table.rows, _directions(rows)
+    coded, directions = table.rows, unit(rows)
     if isinstance(coded, CentroidRows):
         centroids = coded.centroids.gather(np.arange(coded.centroids.size))
         mapping = assign(directions, centroids)[0].astype(coded.mapping.dtype)
