@@ -236,8 +236,9 @@ class Run:
         targets = list(self._looks())
         for each in targets:
             if cut := each.fill(self.texts, self.progress):
+                most = min(each.look.max_tokens, each.teacher.max_tokens)
                 warnings.warn(
-                    f"{each.teacher.name} sees only the first {each.look.max_tokens} tokens of {cut:,} of "
+                    f"{each.teacher.name} sees only the first {most} tokens of {cut:,} of "
                     f"{len(self.texts):,} texts; max_tokens in [targets] raises that, up to what it was made for.",
                     CutWarning,
                     stacklevel=2,
