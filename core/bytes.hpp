@@ -11,12 +11,18 @@
 #define NEST_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define NEST_INLINE inline __attribute__((always_inline))
 #define NEST_NOINLINE __attribute__((noinline))
+#if defined(__clang__)
+#define NEST_SMALL __attribute__((minsize))  // runs once, and goes over the wire in a browser
+#else
+#define NEST_SMALL
+#endif
 #define NEST_PREFETCH(p) __builtin_prefetch(p)
 #else
 #define NEST_LIKELY(x) (x)
 #define NEST_UNLIKELY(x) (x)
 #define NEST_INLINE inline
 #define NEST_NOINLINE
+#define NEST_SMALL
 #define NEST_PREFETCH(p) ((void)(p))
 #endif
 

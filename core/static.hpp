@@ -16,7 +16,7 @@ class Pool {
 
   void start(const Table& table, const Kernels& kernels, size_t dim, size_t limit) {
     table_ = &table, kernels_ = &kernels, dim_ = dim, limit_ = limit;
-    if (table.sublinear()) forget();
+    forget();
     held_ = met_ = pooled_ = 0;
     blocks_ = false;
     if (sums_.size() < dim) sums_.resize(dim), total_.resize(dim), spare_.resize(dim);
@@ -52,9 +52,10 @@ class Pool {
  private:
   // No token has been met. Of a text of one block the tokens are still here.
   void forget() {
-    if (repeats_.size() != table_->tokens() || met_ > held_)
-      repeats_.assign(table_->tokens(), 0);
-    else
+    const size_t tokens = table_->sublinear() ? table_->tokens() : 0;
+    if (repeats_.size() != tokens || met_ > held_)
+      repeats_.assign(tokens, 0);
+    else if (tokens > 0)
       for (size_t i = 0; i < held_; ++i) repeats_[ids_[i]] = 0;
   }
 

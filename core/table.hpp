@@ -25,8 +25,12 @@ inline void unfold_product(const uint8_t* codes, const int8_t* words, const uint
 using RepeatWeights = std::array<float, 255>;
 inline RepeatWeights repeat_weights() {
   RepeatWeights weights;
-  for (size_t k = 0; k < weights.size(); ++k)
-    weights[k] = static_cast<float>(std::sqrt(static_cast<double>(k + 1)) - std::sqrt(static_cast<double>(k)));
+  double before = 0, times = 0;
+  for (float& weight : weights) {
+    const double root = std::sqrt(++times);
+    weight = static_cast<float>(root - before);
+    before = root;
+  }
   return weights;
 }
 
@@ -75,7 +79,10 @@ class Table {
              uint8_t* met) const {
     uint32_t places[kMostRows];
     float weights[kMostRows], repeats[kMostRows];
-    if (sublinear_) weigh_repeats(ids, n, met, repeats);
+    if (sublinear_)
+      weigh_repeats(ids, n, met, repeats);
+    else
+      std::fill_n(repeats, n, 1.0f);
     if (coded_.empty()) {
       const size_t kept = choose(ids, n, repeats, places, weights);
       sum(kernels, places, factors_.empty() && !sublinear_ ? nullptr : weights, kept, dim, sums);
@@ -89,7 +96,7 @@ class Table {
       if (dropped_[id]) continue;
       const size_t at = coded_[id] ? coded++ : --exact;
       places[at] = places_.empty() ? id : places_[id];
-      weights[at] = sublinear_ ? factors_[id] * repeats[i] : factors_[id];
+      weights[at] = factors_[id] * repeats[i];
     }
     sum(kernels, places, weights, coded, dim, sums);
     std::reverse(places + exact, places + kMostRows), std::reverse(weights + exact, weights + kMostRows);
@@ -99,7 +106,7 @@ class Table {
   }
 
  private:
-  void weigh_repeats(const uint32_t* ids, size_t n, uint8_t* met, float* repeats) const {
+  NEST_NOINLINE void weigh_repeats(const uint32_t* ids, size_t n, uint8_t* met, float* repeats) const {
     for (size_t i = 0; i < n; ++i) {
       uint8_t& times = met[ids[i]];
       repeats[i] = repeats_[times];
@@ -113,8 +120,7 @@ class Table {
     for (size_t i = 0; i < n; ++i) {
       const uint32_t id = ids[i];
       places[kept] = places_.empty() ? id : places_[id];
-      if (!factors_.empty()) weights[kept] = factors_[id];
-      if (sublinear_) weights[kept] = factors_.empty() ? repeats[i] : factors_[id] * repeats[i];
+      weights[kept] = factors_.empty() ? repeats[i] : factors_[id] * repeats[i];
       kept += !dropped_[id];
     }
     return kept;

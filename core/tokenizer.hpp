@@ -77,7 +77,7 @@ struct Vocabulary {
 
   // Whether added tokens have the ids that the reference gives them: those of pieces, and then what comes next. Makes
   // room for those that are no pieces.
-  bool take(const std::vector<AddedToken>& added) {
+  NEST_SMALL bool take(const std::vector<AddedToken>& added) {
     size_t next = size();
     for (const AddedToken& token : added) {
       const size_t id = find(token.content);
@@ -89,7 +89,7 @@ struct Vocabulary {
   }
 
   // raw: the front-coded pieces, sorted; order: the id of each, or null. Returns what is wrong, or null.
-  static const char* read(Vocabulary& out, Bytes raw, const uint32_t* order, size_t ordered) {
+  NEST_SMALL static const char* read(Vocabulary& out, Bytes raw, const uint32_t* order, size_t ordered) {
     constexpr size_t kMost = 4000000, kMostBytes = 100000000;
     const uint8_t *p = raw.data, *end = p + raw.size;
     uint32_t n = 0;

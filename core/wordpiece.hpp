@@ -45,7 +45,7 @@ class WordPiece {
   using Scratch = WordPieceScratch;
 
   // Piece i is blob[offsets[i]:offsets[i + 1]], empty where there is no such id. Returns what is wrong, or null.
-  static const char* build(WordPiece& out, const uint8_t* blob, const uint32_t* offsets, size_t n,
+  NEST_SMALL static const char* build(WordPiece& out, const uint8_t* blob, const uint32_t* offsets, size_t n,
                            const WordPieceOptions& options) {
     if (n == 0 || n + 1 >= Pieces::kMostIds) return "a vocabulary that is empty or has over a million pieces";
     if (options.unknown >= n) return "an unknown token that is not in the vocabulary";
