@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 import tokenizers
 
 import nestling
+from nestling.files.parts import POOLINGS
 from nestling.make.recipe import cache_folder
 from nestling.model.layout import lay_out
 from nestling.model.native import native_model
@@ -407,7 +408,7 @@ def changes(model: StaticModel, texts: list[str]) -> list[str]:
     found |= {"order": back, "one at a time": np.stack([model.encode_counting(text)[0] for text in texts])}
     core, _ = core_module()
     for isa in core.kernels():
-        how = model.table.size, model.document.drop, model.document.pooling == "sublinear", isa
+        how = model.table.size, model.document.drop, model.document.sublinear, isa
         other = native_model(model.tokenizer.core, lay_out(model.table), *how)
         found[isa] = np.full_like(expected, 7)
         limit = -1 if model.max_tokens is None else model.max_tokens
@@ -419,7 +420,11 @@ def all_vectors(data: Path, share: int) -> dict[str, Any]:
     nano, texts = nestling.load("nano"), vector_texts(data, share)
     models = {"nano": nano, "nano, at most 20 tokens": StaticModel(limited(nano, 20))}
     for dim in (256, 72):
-        models |= {f"{name}, {dim}-d": nano.with_table(table) for name, table in tables(nano.table.size, dim).items()}
+        models |= {
+            f"{name}, {dim}-d, {pooling}": nano.with_table(table, pooling=pooling)
+            for name, table in tables(nano.table.size, dim).items()
+            for pooling in POOLINGS
+        }
     results = {}
     for name, model in models.items():
         results[name] = compare_vectors(model, texts)

@@ -11,8 +11,8 @@
 #define NEST_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define NEST_INLINE inline __attribute__((always_inline))
 #define NEST_NOINLINE __attribute__((noinline))
-#if defined(__clang__)
-#define NEST_SMALL __attribute__((minsize))  // runs once, and goes over the wire in a browser
+#if defined(__wasm__)
+#define NEST_SMALL __attribute__((minsize))  // runs once, and goes over the wire
 #else
 #define NEST_SMALL
 #endif

@@ -56,7 +56,7 @@ def test_matryoshka_shares_a_loss_among_prefixes(vectors: tuple[torch.Tensor, to
     whole, four, two = (losses.cosine(x[:, :dim], y).item() for dim in (8, 4, 2))
     assert x.shape[1] == 8
     assert nested.item() == pytest.approx(0.7 * whole + 0.15 * (four + two))
-    assert losses.matryoshka(losses.cosine, ())(x, y).item() == pytest.approx(whole)
+    assert losses.matryoshka(losses.cosine, (), share=0.3)(x, y).item() == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("loss", [losses.cosine, losses.mse, losses.contrastive, losses.relational])

@@ -62,13 +62,13 @@ def test_tokens_are_taken_as_they_are(model: StaticModel, sentences: list[str]) 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_float_table_pools_as_the_model_does(pooling: str, model: StaticModel, sentences: list[str]) -> None:
     model = model.with_pooling(pooling)
-    texts = [*sentences[:30], " ".join(sentences[:50]), ""]
+    texts = [*sentences[:30], " ".join(sentences[:5]), ""]
     tokens = bags(model, texts)
     student = FloatTable(model.table.expanded())
     with torch.no_grad():
         pooled = pool(student, tokens, np.arange(len(texts))).numpy()
-    np.testing.assert_allclose(unit(pooled), model.encode(texts), atol=5e-6)
-    np.testing.assert_allclose(unit(mean_rows(model.table.expanded(), tokens)), model.encode(texts), atol=5e-6)
+    np.testing.assert_allclose(unit(pooled), model.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(unit(mean_rows(model.table.expanded(), tokens)), model.encode(texts), atol=1e-6)
     ratio = student.rows() / model.table.expanded()
     assert ratio.std() < 1e-6 * ratio.mean() + 1e-6
 
@@ -123,6 +123,25 @@ def test_the_best_check_is_kept_and_patience_ends_it(
     assert np.array_equal(student.rows(), states[3])
     assert not np.array_equal(student.rows(), states[5])
     assert measure(student, held_out, HOW) > 0
+
+
+def test_where_pairs_count_the_last_check_is_kept(
+    lessons: Lessons, held_out: Lessons, model: StaticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held-out loss knows nothing of them, and can only rise."""
+    student = FloatTable(model.table.expanded())
+    states: list[Floats] = []
+
+    def rising(each: FloatTable, *rest: object) -> float:
+        states.append(each.rows())
+        return float(len(states))
+
+    monkeypatch.setattr(module, "_held_out_loss", rising)
+    paired = replace(lessons, pairs=np.arange(400).reshape(-1, 2))
+    log = train(student, paired, held_out, replace(HOW, epochs=10, pairs=1.0, checks=5, patience=1))
+    assert len(log) == len(states) > 4
+    assert np.array_equal(student.rows(), states[-1])
+    assert not np.array_equal(student.rows(), states[0])
 
 
 def test_the_same_seed_gives_the_same_table(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
@@ -221,7 +240,7 @@ def test_from_targets_again_and_repaired(
     assert len(mended.table.tensors()["codes"]) == len(coded.table.tensors()["codes"])
     aims = unit(held_out.targets.astype(np.float32))
     before, after = ((each.encode(judged) * aims).sum(1).mean() for each in (coded, mended))
-    assert after > before + 0.004
+    assert after > before + 0.01
 
 
 def test_codes_are_assigned_to_the_nearest_words(model: StaticModel) -> None:

@@ -50,6 +50,11 @@ class Document:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     canaries: tuple[str, ...] = ()
 
+    @property
+    def sublinear(self) -> bool:
+        """Whether a token that a text repeats counts less each time."""
+        return self.pooling == "sublinear"
+
 
 @dataclass(frozen=True)
 class Parts:

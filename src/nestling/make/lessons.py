@@ -55,8 +55,8 @@ def bags(model: StaticModel, texts: Sequence[str]) -> Bags:
     tokens = model.tokenizer.encode(list(texts))
     known = ~np.isin(tokens.ids, model.document.drop)
     ids, offsets = tokens.ids[known], np.concatenate([[0], np.cumsum(known)])[tokens.offsets]
-    sublinear = model.document.pooling == "sublinear"
-    return Bags(ids, offsets, repeat_weights(ids, offsets) if sublinear else np.ones(len(ids), np.float32))
+    weights = repeat_weights(ids, offsets) if model.document.sublinear else np.ones(len(ids), np.float32)
+    return Bags(ids, offsets, weights)
 
 
 def group(aims: npt.NDArray[np.float16], groups: int, seed: int = 0) -> npt.NDArray[np.int64]:

@@ -51,7 +51,7 @@ def _others(gram: Tensor) -> Tensor:
     return gram.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
-def matryoshka(loss: Loss, dims: Sequence[int], share: float = 0.4) -> Loss:
+def matryoshka(loss: Loss, dims: Sequence[int], share: float) -> Loss:
     """A loss of all of x's columns, and of prefixes of them, which have this share of the sum (arXiv:2205.13147)."""
 
     def nested(x: Tensor, y: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class StaticModel:
         self._stored = (stored_canaries, stored_fingerprint)
         self._core: CoreModel = None
         if self.tokenizer.core is not None:
-            how = self.table.size, parts.document.drop, self._sublinear
+            how = self.table.size, parts.document.drop, self.document.sublinear
             self._core = native_model(self.tokenizer.core, self._layout, *how)
 
     def __repr__(self) -> str:
@@ -154,10 +154,6 @@ class StaticModel:
     def backend(self) -> str:
         """What runs: "core", with the instruction set of its kernels; or "python", with the reason."""
         return f"python ({self.tokenizer.why_not})" if self._core is None else f"core ({self._core.isa})"
-
-    @property
-    def _sublinear(self) -> bool:
-        return self.document.pooling == "sublinear"
 
     @cached_property
     def _layout(self) -> RowLayout:
@@ -309,7 +305,7 @@ class StaticModel:
 
         def work(span: tuple[int, int]) -> int:
             tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], how.overflow, span[0])
-            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim, self._sublinear)
+            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim, self.document.sublinear)
             vectors[span[0] : span[1]] = finish(sums, kept, how.normalize, how.dtype)
             return cut
 
@@ -355,7 +351,7 @@ class StaticModel:
         from nestling.files.foreign import write_model2vec, write_sentence_transformers
 
         one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
-        if layout != "nest" and self._sublinear:
+        if layout != "nest" and self.document.sublinear:
             raise InputError(
                 f"{self.name} weighs a token that comes k times by the root of k.",
                 f"The layout {layout} has the mean of all tokens.",
