@@ -32,6 +32,7 @@ RESULTS := benchmarks/results
 bench: .venv/test
 	$(BIN)/python benchmarks/references.py
 	$(BIN)/python benchmarks/baselines.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/ladder.py
 	for model in nano static; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
 		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done

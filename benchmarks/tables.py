@@ -109,6 +109,21 @@ def short(model: Results) -> str:
     return f"**{name}**" if name in shipped() else name
 
 
+def seeds() -> str:
+    """The shipped models and their like of other seeds."""
+    keys = {
+        "mean_type": "mean of 6 types",
+        "mean_task": "mean of 23 tasks",
+        "STSBenchmark": "STS Benchmark",
+        "STS_five": "mean of five STS",
+        "Retrieval": "retrieval",
+    }
+    rows = [
+        [line["model"], str(line["seed"]), *(f"{line[key]:.1f}" for key in keys)] for line in results("seeds")["lines"]
+    ]
+    return table(["recipe", "seed", *keys.values()], rows)
+
+
 def compared_static() -> str:
     return _compared("static")
 
@@ -412,6 +427,7 @@ TABLES: dict[str, Callable[[], str]] = {
         validity,
         dims_kept,
         schemes,
+        seeds,
         beside_published,
         ladder,
         variants,

@@ -95,6 +95,17 @@ def test_the_same_inputs_give_the_same_bytes(home: Path, made: Made, tmp_path: P
     assert again.path.read_bytes() == made.path.read_bytes()
 
 
+def test_another_seed_gives_another_model(home: Path, made: Made) -> None:
+    recipe = small("static", home)
+    where = {"data": SAMPLES, "cache": home / "cache", "quick": True}
+    other = make(recipe, home / "seed.nest", seed=1, **where)
+    assert other.fingerprint != made.fingerprint
+    own = make(recipe, home / "seed.nest", seed=0, **where)
+    assert own.path.read_bytes() == made.path.read_bytes()
+    with pytest.raises(InputError, match="seed=-1"):
+        make(recipe, home / "seed.nest", seed=-1, **where)
+
+
 def test_a_late_change_keeps_the_early_stages(home: Path, made: Made) -> None:
     before = stages(home)
     changed = small("static", home, **{"widths = [2, 2]": "widths = [8, 12]"})

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling import __version__
-from nestling.errors import InputError, MissingExtraError
+from nestling.errors import InputError, MissingExtraError, whole_number
 from nestling.files.card import card
 from nestling.files.parts import Source
 from nestling.make.corpus import Corpus
@@ -64,6 +64,7 @@ def make(
     corpus: str | None = None,
     data: Path | None = None,
     cache: Path | None = None,
+    seed: int | None = None,
     device: str = "cpu",
     quick: bool = False,
     progress: bool = False,
@@ -72,6 +73,7 @@ def make(
 
     out: default `<name>.nest` here. teacher, corpus: instead of the recipe's; the model of another teacher is named
     after `out`, without the recipe's description and licence. data, cache: instead of NESTLING_DATA and NESTLING_CACHE.
+    seed: instead of the recipe's.
     device: for teachers that torch runs, and for training. quick: on 20,000 texts and 5,000 pairs, to see it work.
     """
     recipe = read_recipe(recipe_path)
@@ -79,6 +81,8 @@ def make(
     check_target(out, suffixes=(".nest",))
     check_target(out.with_suffix(".md"))
     said = recipe if teacher is None else {**recipe, "name": out.stem, "description": "", "licence": "unknown"}
+    if seed is not None:
+        said = {**said, "seed": whole_number("seed", seed, 0)}
     run = Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
     model, trials = run.shrunk(run.describe(run.full()))
     model = model.with_table(model.table, recipe=hashlib.sha256(recipe_path.read_bytes()).hexdigest())

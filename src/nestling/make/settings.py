@@ -61,19 +61,21 @@ class Training:
     epochs: over the texts (over the pairs, where these count). batch: texts (or pairs) a step. rate: of Adam, rising
     over the first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam,
     large, so that a token that is seldom seen is not thrown about when it is. seed: of the order of texts, in the
-    first run. cosine, mse, contrastive, relational: weights of the losses. temperature: of the latter two. dims: the
-    prefixes that all losses are taken on besides the whole; prefixes: their share of the loss. dropout: share of tokens
-    left out. near: how many texts of a group come together in a step. pairs: weight of the contrastive loss between the
-    sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text nearer to an anchor, by the
-    teacher, than its own positive less this is no negative. ema: decay a step of the averaged table that is kept; 0 for
-    none. checks: how often the held-out loss is taken; patience: checks without gain before it ends, where no pairs
-    count. seeds: how many runs from one start, whose tables are averaged. own: in [again], the share of the student's
-    own vectors in its targets.
+    first run. body_rate: of what is no row of a table, in a transformer. cosine, mse, contrastive, relational:
+    weights of the losses. temperature: of the latter two. dims: the prefixes that all losses are taken on besides the
+    whole; prefixes: their share of the loss. longest: tokens of a text that a step looks at, the first; 0 for all.
+    dropout: share of tokens left out. near: how many texts of a group come together in a step. pairs: weight of the
+    contrastive loss between the sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text
+    nearer to an anchor, by the teacher, than its own positive less this is no negative. ema: decay a step of the
+    averaged table that is kept; 0 for none. checks: how often the held-out loss is taken; patience: checks without
+    gain before it ends, where no pairs count. seeds: how many runs from one start, whose tables are averaged. own: in
+    [again], the share of the student's own vectors in its targets.
     """
 
     epochs: float = 1.0
     batch: int = 1024
     rate: float = 3e-3
+    body_rate: float = 1e-3
     epsilon: float = 1e-4
     cosine: float = 1.0
     mse: float = 0.0
@@ -82,6 +84,7 @@ class Training:
     temperature: float = 0.1
     dims: tuple[int, ...] = ()
     prefixes: float = 0.4
+    longest: int = 0
     dropout: float = 0.0
     near: int = 0
     pairs: float = 0.0

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nestling.make import losses
 from nestling.make.settings import Training
+from nestling.make.student import Student
 from nestling.text.tokens import Tokens
 
 Array = npt.NDArray[Any]
@@ -64,7 +65,8 @@ def train(
     random = np.random.default_rng(how.seed)
     student.to(device)
     kept = deepcopy(student) if how.ema else student
-    optimizer = torch.optim.Adam(student.parameters(), lr=how.rate, eps=how.epsilon, fused=True)
+    optimizer = torch.optim.Adam(_groups(student, how), fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
     units = len(lessons.tokens.lengths) if lessons.pairs is None else len(lessons.pairs)
     steps = max(int(how.epochs * units / how.batch), 1)
     every = max(steps // how.checks, 1)
@@ -73,8 +75,8 @@ def train(
     recent: list[float] = []
     with tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
         for step, batch in zip(range(1, steps + 1), _batches(lessons, units, how, random), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = how.rate * min(20 * step / steps, (steps - step + 1) / (0.95 * steps), 1.0)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min(20 * step / steps, (steps - step + 1) / (0.95 * steps), 1.0)
             loss = _loss(student, lessons, *batch, how, random)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -96,6 +98,14 @@ def train(
                     break
     student.load_state_dict(state)
     return log
+
+
+def _groups(student: nn.Module, how: Training) -> list[dict[str, Any]]:
+    """Rows of a table learn at `rate`, with a large epsilon; what all texts go through at `body_rate`, with Adam's."""
+    body = [*student.body()] if isinstance(student, Student) else []
+    rows = [each for each in student.parameters() if not any(each is one for one in body)]
+    groups: list[dict[str, Any]] = [{"params": rows, "lr": how.rate, "eps": how.epsilon}]
+    return [*groups, {"params": body, "lr": how.body_rate, "eps": 1e-8}] if body else groups
 
 
 @torch.no_grad()
@@ -137,7 +147,7 @@ def _loss(
     student: nn.Module, lessons: Lessons, places: Array, anchors: int, how: Training, random: np.random.Generator | None
 ) -> Tensor:
     device = next(student.parameters()).device
-    x = pool(student, lessons.tokens, places, how.dropout if random else 0.0, random)
+    x = pool(student, lessons.tokens, places, how.longest, how.dropout if random else 0.0, random)
     y = normalize(torch.from_numpy(np.ascontiguousarray(lessons.targets[places], np.float32)).to(device))
     loss = distillation(how)(x, y)
     if anchors:
@@ -168,22 +178,33 @@ def distillation(how: Training) -> losses.Loss:
 
 
 def pool(
-    student: nn.Module, tokens: Bags, places: Array, dropout: float = 0.0, random: np.random.Generator | None = None
+    student: nn.Module,
+    tokens: Bags,
+    places: Array,
+    longest: int = 0,
+    dropout: float = 0.0,
+    random: np.random.Generator | None = None,
 ) -> Tensor:
     """The mean rows of the texts at `places`: (n, d). dropout: share of tokens left out, drawn from `random`."""
-    ids, offsets, weights = take(tokens, places)
+    ids, offsets, weights = take(tokens, places, longest)
     if dropout and random is not None:
         kept = random.random(len(ids)) >= dropout
         offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
         ids, weights = ids[kept], weights[kept]
     device = next(student.parameters()).device
-    sums: Tensor = student(*(torch.from_numpy(each).to(device) for each in (ids, offsets[:-1], weights)))
-    return sums / torch.from_numpy(np.maximum(np.diff(offsets), 1)).to(device)[:, None]
+    with torch.autocast(device.type, torch.bfloat16, enabled=isinstance(student, Student)):
+        sums: Tensor = student(*(torch.from_numpy(each).to(device) for each in (ids, offsets[:-1], weights)))
+    return sums.float() / torch.from_numpy(np.maximum(np.diff(offsets), 1)).to(device)[:, None]
 
 
-def take(tokens: Bags, places: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Of the texts at `places` the ids, end to end, their offsets and their weights: (total,), (n + 1,), (total,)."""
+def take(
+    tokens: Bags, places: Array, longest: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of the texts at `places` the ids, end to end, their offsets and their weights: (total,), (n + 1,), (total,).
+    longest: of each, that many tokens at most; 0 for all."""
     starts, lengths = tokens.offsets[places], tokens.lengths[places]
+    if longest:
+        lengths = np.minimum(lengths, longest)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     chosen = np.repeat(starts, lengths) + within
