@@ -17,7 +17,7 @@ FLOORS = {
 }  # fmt: skip
 ONLY_IN = {
     "torch": {"teacher", "score", "make"}, "sentence_transformers": {"teacher", "score"},
-    "onnxruntime": {"teacher", "score"}, "mteb": {"score"}, "sklearn": {"score"},
+    "onnxruntime": {"teacher", "score", "model"}, "mteb": {"score"}, "sklearn": {"score"},
     "matplotlib": {"score"}, "pypdf": {"search"},
 }  # fmt: skip
 NEVER = {"pickle", "model2vec", "fastembed", "optimum", "joblib", "skops", "dill"}

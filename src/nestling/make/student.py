@@ -133,9 +133,12 @@ class Student(nn.Module):
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Padded texts -> sums over their tokens: (n, length), (n, length) bool -> (n, dim)."""
-        rows = embedding(ids, self.directions) * self.lengths[ids].unsqueeze(-1)
+        return self.through(embedding(ids, self.directions) * self.lengths[ids].unsqueeze(-1), mask)
+
+    def through(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """The same from rows of the table: (n, length, inner)."""
         x = self.up(rows).float()
-        turns = positions(ids.shape[1], self.size.head, ids.device)
+        turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])
         sums: Tensor = self.out((self.last(x).float() * mask.unsqueeze(-1)).sum(dim=1))

@@ -1,0 +1,148 @@
+"""A student as an ONNX graph, and its weights beside it by name.
+
+The graph has no weights of its own: whoever runs it hands them over (nestling.model.transformer), so that they lie in
+the model's file as plain tensors, in few bits if need be. What the graph computes is compared with torch before it is
+handed out.
+"""
+
+import io
+import warnings
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from nestling.errors import MissingExtraError, ModelFileError
+from nestling.make.student import Student
+
+Floats = npt.NDArray[np.float32]
+SHAPES = ((1, 1), (1, 40), (2, 8), (5, 7), (3, 300), (64, 24), (2, 1024))  # texts, tokens, that are compared
+MOST_DIFFERENCE = 1e-5  # of the graph's values from torch's
+OPSET = 21
+INPUTS, OUTPUT = ("ids", "mask"), "sentence_embedding"
+
+
+class Whole(nn.Module):
+    """The student as the graph has it: padded ids and their mask, (n, length) int64 each -> means, (n, dim)."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+        self.table = nn.Buffer((student.directions * student.lengths[:, None]).detach())
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        sums = self.student.through(embedding(ids, self.table), mask.bool())
+        return sums / mask.sum(dim=1, keepdim=True).float()
+
+
+def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
+    """The graph, and its matrices: name -> float32, (in, out), the table among them. longest: the
+    most tokens of a text.
+
+    Raises ModelFileError where onnxruntime finds other values than torch, over texts of all kinds of lengths.
+    """
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    model = onnx.load_from_string(_traced(student, longest))
+    named = {name.removeprefix("student."): each.numpy() for name, each in Whole(student).state_dict().items()}
+    weights = {}
+    for each in model.graph.initializer:
+        values = to_array(each)
+        if values.ndim != 2:
+            continue  # norms, and numbers that shapes follow from
+        name = _name_of(values, named)
+        _rename(model.graph, each.name, name)
+        weights[name] = np.ascontiguousarray(values, np.float32)
+        each.ClearField("raw_data")
+        each.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(values.nbytes))):
+            entry = each.external_data.add()
+            entry.key, entry.value = key, value
+    graph = _bare(model).SerializeToString(deterministic=True)
+    _compare(student, graph, weights, longest)
+    return graph, weights
+
+
+def _traced(student: Student, longest: int) -> bytes:
+    """torch's own export, with batch and length left open."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("onnxscript", "train", "Exporting a transformer") from error
+    ids = torch.zeros(3, min(17, longest), dtype=torch.int64)
+    open_sizes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=1, max=longest)}
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Whole(student).eval(),
+            (ids, torch.ones_like(ids)),
+            dynamo=True,
+            input_names=INPUTS,
+            output_names=[OUTPUT],
+            dynamic_shapes=(open_sizes, open_sizes),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    serialized: bytes = program.model_proto.SerializeToString()
+    return serialized
+
+
+def _name_of(values: Floats, named: dict[str, Floats]) -> str:
+    """The parameter that a weight of the graph is, turned or not."""
+    for name, parameter in named.items():
+        turned = parameter.T if parameter.ndim == 2 else parameter
+        if any(values.shape == one.shape and np.array_equal(values, one) for one in (parameter, turned)):
+            return name
+    raise ModelFileError(
+        f"The graph holds {values.shape} numbers that are no parameter of the student.",
+        "Its own parameters alone were expected.",
+        "Keep what the student computes from constants small.",
+    )
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    for each in graph.initializer:
+        each.name = new if each.name == old else each.name
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == old:
+                node.input[place] = new
+
+
+def _bare(model: Any) -> Any:
+    """The same graph without names of source files, shapes that follow from others, and the like."""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for each in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del each.metadata_props[:]
+    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    model.producer_name = model.producer_version = model.graph.doc_string = model.doc_string = ""
+    model.graph.name = "student"
+    return model
+
+
+def _compare(student: Student, graph: bytes, weights: dict[str, Floats], longest: int) -> None:
+    """Raise ModelFileError unless the graph says what torch says."""
+    from nestling.model.graph import open_graph, run_graph
+
+    session, random = open_graph(graph, weights), np.random.default_rng(0)
+    for texts, tokens in SHAPES:
+        ids = random.integers(0, student.size.rows, (texts, min(tokens, longest)))
+        mask = np.ones_like(ids)
+        mask[1::2, max(ids.shape[1] // 2, 1) :] = 0
+        with torch.no_grad():
+            wanted = Whole(student)(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        largest = float(np.abs(run_graph(session, ids, mask) - wanted).max())
+        if not largest <= MOST_DIFFERENCE * max(1.0, float(np.abs(wanted).max())):
+            raise ModelFileError(
+                f"The exported graph differs from torch by {largest:.1e} for {texts} texts of {tokens} tokens.",
+                f"At most {MOST_DIFFERENCE:.0e} was expected.",
+                "Try other versions of torch and onnxruntime.",
+            )

@@ -1,0 +1,106 @@
+"""A student as a graph without weights: what onnxruntime says is what torch says; else it is refused."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import nestling.make.export as module
+from nestling.errors import MissingExtraError, ModelFileError
+from nestling.make.export import export
+from nestling.make.student import Size, Student
+from nestling.model.graph import open_graph, run_graph
+
+Exported = tuple[bytes, dict[str, np.typing.NDArray[np.float32]]]
+SIZE = Size(rows=120, inner=16, dim=32, layers=2, head=16)
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    student = Student(SIZE)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in student.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return student
+
+
+@pytest.fixture(scope="module")
+def exported(student: Student) -> Exported:
+    return export(student, 1024)
+
+
+def texts(lengths: list[int], width: int = 0) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:
+    """Padded ids, of which each text's depend on its length alone, and their mask."""
+    width = max([*lengths, width])
+    mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64)
+    ids = np.stack([np.resize(np.random.default_rng(length).integers(0, 120, length), width) for length in lengths])
+    return ids * mask, mask
+
+
+def test_the_graph_holds_no_weights(student: Student, exported: Exported) -> None:
+    graph, weights = exported
+    assert len(graph) < 20_000
+    assert sum(each.size for each in weights.values()) >= student.size.parameters - 4 * 32
+    assert {"table", "up.weight", "blocks.0.wide.weight", "blocks.1.narrow.weight"} < set(weights)
+    assert b"export.py" not in graph  # nor where it was made
+
+
+def test_the_same_student_gives_the_same_graph(student: Student, exported: Exported) -> None:
+    graph, weights = export(student, 1024)
+    assert graph == exported[0]
+    assert all(np.array_equal(weights[name], exported[1][name]) for name in exported[1])
+
+
+def test_it_says_what_torch_says(student: Student, exported: Exported) -> None:
+    session = open_graph(*exported)
+    ids, mask = texts([3, 17, 1, 60])
+    lengths = torch.from_numpy(mask.sum(1))
+    flat = torch.from_numpy(ids[mask == 1])
+    with torch.no_grad():
+        sums = student(flat, torch.cumsum(lengths, 0) - lengths, torch.ones(len(flat)))
+    np.testing.assert_allclose(run_graph(session, ids, mask), sums / lengths[:, None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_text_has_the_same_bits_in_any_batch_of_one_width(exported: Exported, threads: int) -> None:
+    session = open_graph(*exported, threads)
+    lengths = np.random.default_rng(0).integers(1, 24, 50).tolist()
+    whole = run_graph(session, *texts(lengths, 24))
+    for place in (0, 13, 49):
+        pair = run_graph(session, *texts([lengths[place], lengths[place]], 24))
+        assert np.array_equal(pair[0], whole[place])
+        assert np.array_equal(pair[1], whole[place])
+
+
+def test_a_graph_that_says_something_else_is_refused(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Student(SIZE, seed=7)
+    traced = module._traced(student, 64)
+    monkeypatch.setattr(module, "_traced", lambda *_: traced)
+    with pytest.raises(ModelFileError, match="parameter of the student"):
+        export(other, 64)
+    monkeypatch.setattr(module, "MOST_DIFFERENCE", -1.0)
+    with pytest.raises(ModelFileError, match="differs from torch"):
+        export(student, 64)
+
+
+def test_without_onnxscript_it_says_what_to_install(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(MissingExtraError, match=r"nestling\[train\]"):
+        export(student, 64)
+
+
+def test_what_is_no_such_graph_is_refused(exported: Exported) -> None:
+    graph, weights = exported
+    with pytest.raises(ModelFileError, match="cannot be run"):
+        open_graph(graph[: len(graph) // 2], weights)
+    with pytest.raises(ModelFileError, match="cannot be run"):
+        open_graph(graph, {name: each for name, each in weights.items() if name != "up.weight"})
+    other = onnx.load_from_string(graph)
+    del other.graph.node[:], other.graph.output[:], other.graph.initializer[:]
+    node = onnx.helper.make_node("Identity", ["ids"], ["same"])
+    other.graph.node.append(node)
+    other.graph.output.append(onnx.helper.make_tensor_value_info("same", onnx.TensorProto.INT64, None))
+    del other.graph.input[1]
+    with pytest.raises(ModelFileError, match="its inputs are ids"):
+        open_graph(other.SerializeToString(), {})
