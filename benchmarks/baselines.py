@@ -61,6 +61,7 @@ def sources(data: Path) -> list[str | Path]:
         *OURS,
         cache / "peers" / "reference-int8.nest",
         cache / "peers" / "reference-2000-centroids.nest",
+        cache / "peers" / "reference-700KB.nest",
         cache / "peers" / "reference-mean.nest",
         cache / "peers" / "model2vec-distilled",
         cache / "peers" / "tokenlearn",

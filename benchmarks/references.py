@@ -5,11 +5,13 @@
 Takes the float model that recipes/static.toml trains (from the cache, or trains it), keeps the 29,525 most counted
 tokens, and stores them as the references do: int8 with one scale for the whole table (potion-mxbai-256d-v2), and 2,000
 k-means centroids, unweighted, with a float32 weight a token (potion-mxbai-micro); a text is the mean of its tokens, as
-theirs is. A third is `static` as it ships, but with that mean, to see what sublinear pooling is worth. All go to the
-cache as .nest files, whose packed tokenizer is smaller than theirs; benchmarks/baselines.py scores them.
+theirs is. A third has the centroids too, and as many tokens as then fit into nano's bytes; a fourth is `static` as it
+ships, but with that mean, to see what sublinear pooling is worth. All go to the cache as .nest files, whose packed
+tokenizer is smaller than theirs; benchmarks/baselines.py scores them.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,8 @@ from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
 from nestling.make.run import Run
 from nestling.model.pack import to_int8
 from nestling.model.rows import CentroidRows, Int8Rows, Table
-from nestling.shrink.budget import without_counts
+from nestling.model.static import StaticModel
+from nestling.shrink.budget import file_size, without_counts
 from nestling.shrink.vocabulary import prune_vocabulary
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "static.toml"
@@ -29,17 +32,40 @@ TOKENS, CENTROIDS, SEED = 29_525, 2_000, 42
 
 def main() -> None:
     run = Run(read_recipe(RECIPE), Places(cache_folder(), data_folder()), progress=True)
-    model = prune_vocabulary(run.full(), TOKENS)
+    full = run.full()
+    model = prune_vocabulary(full, TOKENS)
     for name, code in (("reference-int8", one_scale), ("reference-2000-centroids", centroids)):
-        path = run.places.cache / "peers" / f"{name}.nest"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coded = model.with_table(code(model.table.expanded()), name=name, licence="Apache-2.0", pooling="mean")
-        without_counts(coded).save(path)
-        print(f"{path}: {path.stat().st_size:,} bytes")
+        write(run, name, without_counts(as_theirs(model, code(model.table.expanded()), name)))
+    write(run, "reference-700KB", within(full, nestling.shipped()["nano"].stat().st_size))
 
     path = run.places.cache / "peers" / "reference-mean.nest"
     shipped = nestling.load("static")
     shipped.with_table(shipped.table, dims=shipped.dims, name="reference-mean", pooling="mean").save(path)
+
+
+def as_theirs(model: StaticModel, table: Table, name: str) -> StaticModel:
+    return model.with_table(table, name=name, licence="Apache-2.0", pooling="mean")
+
+
+def within(full: StaticModel, most: int) -> StaticModel:
+    """2,000 centroids of the most tokens that `most` bytes hold; which these are hardly depends on the centroids."""
+    less, more = CENTROIDS, TOKENS
+    while more - less > 50:
+        tokens = (less + more) // 2
+        model = prune_vocabulary(full, tokens)
+        places = np.arange(model.table.size)  # which may be more than asked for: characters stay
+        rough = to_table(model.table.expanded()[:CENTROIDS], places % CENTROIDS, np.ones(len(places)))
+        fits = file_size(without_counts(as_theirs(model, rough, "reference-700KB"))) < most
+        less, more = (tokens, more) if fits else (less, tokens)
+    model = prune_vocabulary(full, less)
+    return without_counts(as_theirs(model, centroids(model.table.expanded()), "reference-700KB"))
+
+
+def write(run: Run, name: str, model: StaticModel) -> None:
+    path = run.places.cache / "peers" / f"{name}.nest"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path)
+    print(f"{path}: {path.stat().st_size:,} bytes, {model.table.size:,} tokens")
 
 
 def one_scale(rows: npt.NDArray[np.float32]) -> Table:
@@ -54,8 +80,12 @@ def centroids(rows: npt.NDArray[np.float32]) -> Table:
     """model2vec's vocabulary quantization: k-means over unit rows, whose lengths stay as weights."""
     lengths = np.linalg.norm(rows, axis=1)
     fitted = KMeans(CENTROIDS, init="random", random_state=SEED, n_init=1).fit(rows / lengths[:, None])
-    values, scales = to_int8(fitted.cluster_centers_.astype(np.float32))
-    return Table(CentroidRows(Int8Rows(values, scales), fitted.labels_.astype(np.int32)), lengths.astype(np.float32))
+    return to_table(fitted.cluster_centers_.astype(np.float32), fitted.labels_, lengths)
+
+
+def to_table(words: npt.NDArray[np.float32], labels: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Table:
+    """int8 centroids, which of them each token has, and its weight."""
+    return Table(CentroidRows(Int8Rows(*to_int8(words)), labels.astype(np.int32)), lengths.astype(np.float32))
 
 
 if __name__ == "__main__":
