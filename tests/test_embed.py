@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nestling import CutWarning
 from nestling.embed import EmbedReport, embed_file
 from nestling.errors import InputError, InputTypeError, MissingExtraError
-from nestling.model.static import Dtype
+from nestling.model.common import Dtype
 from tests.conftest import model_of
 
 TEXTS = [f"text {i}\nélan 👋" for i in range(2000)]

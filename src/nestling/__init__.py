@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nestling.errors import InputError, InputTypeError, MissingExtraError, ModelFileError, NestlingError
+    from nestling.model.common import CutWarning
     from nestling.model.load import load, shipped
-    from nestling.model.static import CutWarning, StaticModel
+    from nestling.model.static import StaticModel
     from nestling.probe import Probe
 
 __version__ = "0.1.0"
@@ -35,7 +36,7 @@ _HOMES = {
     "load": "model.load",
     "shipped": "model.load",
     "StaticModel": "model.static",
-    "CutWarning": "model.static",
+    "CutWarning": "model.common",
     "Probe": "probe",
 }
 

@@ -92,7 +92,7 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
     from nestling.embed import embed_file
-    from nestling.model.static import CutWarning
+    from nestling.model.common import CutWarning
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", CutWarning)
@@ -169,7 +169,7 @@ def shrink(
     **steps: Any,
 ) -> None:
     """Make a model smaller and print what is left of it: bytes, and cosine and Spearman to the model given."""
-    from nestling.model.load import load
+    from nestling.model.load import load_static
     from nestling.safe import check_target
     from nestling.shrink.sizes import parse_size
     from nestling.shrink.steps import Steps
@@ -177,7 +177,7 @@ def shrink(
 
     check_target(out, suffixes=(".nest",))
     model, rows = shrink_model(
-        load(source),
+        load_static(source),
         Steps(**steps),
         budget=parse_size(budget) if budget else None,
         corpus=corpus,

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from nestling.errors import InputError, InputTypeError, whole_number
 from nestling.files.texts import parquet_packages, read_texts
+from nestling.model.common import CutWarning, Dtype, Overflow, cut_message
 from nestling.model.load import load
-from nestling.model.static import CutWarning, Dtype, Overflow, cut_message
 from nestling.safe import atomic_write, check_target, write_text
 
 Array = npt.NDArray[Any]

@@ -201,7 +201,7 @@ DAMAGED_DOCUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "a later version": ({"version": 2}, "version is '2'; this version of nestling reads 1"),
     "a version that is a text": ({"version": "1"}, "version is '1'"),
     "a version that is true": ({"version": True}, "version is 'True'"),
-    "another architecture": ({"architecture": "transformer"}, "architecture is 'transformer'"),
+    "another architecture": ({"architecture": "recurrent"}, "architecture is 'recurrent'"),
     "another pooling": ({"pooling": "cls"}, "pooling is 'cls'"),
     "a fingerprint of a number": ({"fingerprint": 5}, "fingerprint is missing"),
     "an unknown scheme": ({"scheme": "pickle"}, "scheme 'pickle', expected one of float"),

@@ -1,5 +1,7 @@
 """A student as a graph without weights: what onnxruntime says is what torch says; else it is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -30,19 +32,21 @@ def exported(student: Student) -> Exported:
     return export(student, 1024)
 
 
-def texts(lengths: list[int], width: int = 0) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:
-    """Padded ids, of which each text's depend on its length alone, and their mask."""
+def texts(
+    student: Student, lengths: list[int], width: int = 0
+) -> tuple[np.typing.NDArray[np.float32], np.typing.NDArray[np.int64]]:
+    """Padded rows of texts, of which each depends on its length alone, and their mask."""
     width = max([*lengths, width])
     mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64)
     ids = np.stack([np.resize(np.random.default_rng(length).integers(0, 120, length), width) for length in lengths])
-    return ids * mask, mask
+    return student.table()[ids], mask
 
 
 def test_the_graph_holds_no_weights(student: Student, exported: Exported) -> None:
     graph, weights = exported
     assert len(graph) < 20_000
-    assert sum(each.size for each in weights.values()) >= student.size.parameters - 4 * 32
-    assert {"table", "up.weight", "blocks.0.wide.weight", "blocks.1.narrow.weight"} < set(weights)
+    assert sum(each.size for each in weights.values()) >= student.size.parameters - 4 * 32 - 120 * 16
+    assert {"up.weight", "blocks.0.wide.weight", "blocks.1.narrow.weight"} < set(weights)
     assert b"export.py" not in graph  # nor where it was made
 
 
@@ -54,21 +58,20 @@ def test_the_same_student_gives_the_same_graph(student: Student, exported: Expor
 
 def test_it_says_what_torch_says(student: Student, exported: Exported) -> None:
     session = open_graph(*exported)
-    ids, mask = texts([3, 17, 1, 60])
-    lengths = torch.from_numpy(mask.sum(1))
-    flat = torch.from_numpy(ids[mask == 1])
+    rows, mask = texts(student, [3, 17, 1, 60])
     with torch.no_grad():
-        sums = student(flat, torch.cumsum(lengths, 0) - lengths, torch.ones(len(flat)))
-    np.testing.assert_allclose(run_graph(session, ids, mask), sums / lengths[:, None], rtol=1e-4, atol=1e-5)
+        sums = student.through(torch.from_numpy(rows), torch.from_numpy(mask == 1)).numpy()
+    means = sums / mask.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(run_graph(session, rows, mask), means, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_text_has_the_same_bits_in_any_batch_of_one_width(exported: Exported, threads: int) -> None:
+def test_a_text_has_the_same_bits_in_any_batch_of_one_width(student: Student, exported: Exported, threads: int) -> None:
     session = open_graph(*exported, threads)
     lengths = np.random.default_rng(0).integers(1, 24, 50).tolist()
-    whole = run_graph(session, *texts(lengths, 24))
+    whole = run_graph(session, *texts(student, lengths, 24))
     for place in (0, 13, 49):
-        pair = run_graph(session, *texts([lengths[place], lengths[place]], 24))
+        pair = run_graph(session, *texts(student, [lengths[place], lengths[place]], 24))
         assert np.array_equal(pair[0], whole[place])
         assert np.array_equal(pair[1], whole[place])
 
@@ -98,9 +101,30 @@ def test_what_is_no_such_graph_is_refused(exported: Exported) -> None:
         open_graph(graph, {name: each for name, each in weights.items() if name != "up.weight"})
     other = onnx.load_from_string(graph)
     del other.graph.node[:], other.graph.output[:], other.graph.initializer[:]
-    node = onnx.helper.make_node("Identity", ["ids"], ["same"])
+    node = onnx.helper.make_node("Identity", ["mask"], ["same"])
     other.graph.node.append(node)
     other.graph.output.append(onnx.helper.make_tensor_value_info("same", onnx.TensorProto.INT64, None))
-    del other.graph.input[1]
-    with pytest.raises(ModelFileError, match="its inputs are ids"):
+    del other.graph.input[0]
+    with pytest.raises(ModelFileError, match="its inputs are mask"):
         open_graph(other.SerializeToString(), {})
+
+
+@pytest.mark.parametrize("location", ["weights", "/etc/hostname", "", "/" * 200])
+def test_a_graph_that_names_files_is_refused(
+    exported: Exported, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, weights = exported
+    other = onnx.load_from_string(graph)
+    external = next(each for each in other.graph.initializer if each.external_data)
+    next(entry for entry in external.external_data if entry.key == "location").value = location
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").write_bytes(bytes(weights[external.name].nbytes))
+    with pytest.raises(ModelFileError, match="names files"):
+        open_graph(other.SerializeToString(), weights)
+
+
+def test_a_graph_reads_nothing_that_was_not_handed_over(exported: Exported) -> None:
+    graph, weights = exported
+    for name in weights:
+        with pytest.raises(ModelFileError, match="cannot be run"):
+            open_graph(graph, {other: each for other, each in weights.items() if other != name})

@@ -19,9 +19,10 @@ from nestling.files.parts import Source
 from nestling.make.lessons import mean_rows
 from nestling.make.recipe import Places, read_recipe
 from nestling.make.run import Made, Run, make
+from nestling.model.common import CutWarning
 from nestling.model.load import load
 from nestling.model.output import unit
-from nestling.model.static import CutWarning, StaticModel
+from nestling.model.static import StaticModel
 from nestling.shrink.fidelity import sample_texts
 from nestling.text.twin import parse_tokenizer
 from tests.conftest import SAMPLES

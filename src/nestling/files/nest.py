@@ -36,7 +36,7 @@ def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32]
     whole = {
         "format": FORMAT,
         "version": VERSION,
-        "architecture": "static",
+        "architecture": parts.document.architecture,
         "pooling": parts.document.pooling,
         "fingerprint": fingerprint,
         **document_to_json(parts.document),
@@ -63,7 +63,7 @@ def _take_fixed_keys(whole: Any) -> str:
     """Check and remove the keys that say what kind of file this is. Returns the fingerprint."""
     if not isinstance(whole, dict):
         raise ValueError("the document is no JSON object")
-    expected = {"format": FORMAT, "version": VERSION, "architecture": "static"}
+    expected = {"format": FORMAT, "version": VERSION}
     for key, value in expected.items():
         given = whole.pop(key, None)
         if given != value or type(given) is not type(value):
@@ -71,8 +71,8 @@ def _take_fixed_keys(whole: Any) -> str:
     fingerprint = whole.pop("fingerprint", None)
     if not isinstance(fingerprint, str):
         raise ValueError("fingerprint is missing")
-    if "pooling" not in whole:
-        raise ValueError("pooling is missing")
+    if missing := {"architecture", "pooling"} - set(whole):
+        raise ValueError(f"{' and '.join(sorted(missing))} is missing")
     return fingerprint
 
 

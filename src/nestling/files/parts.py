@@ -1,4 +1,4 @@
-"""What a static model consists of, whatever the layout on disk: a document, tensors, and a tokenizer plan.
+"""What a model consists of, whatever the layout on disk: a document, tensors, and a tokenizer plan.
 
 The layouts (nest.py, foreign.py) turn bytes into parts and parts into bytes; the model is built from parts.
 """
@@ -14,6 +14,7 @@ from nestling.text.packed import PackedTokenizer
 Array = npt.NDArray[Any]
 MAX_DIM = 65_536
 POOLINGS = ("mean", "sublinear")
+ARCHITECTURES = ("static", "transformer")
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Source:
 class Document:
     """What a model says about itself. Every field is stored; an unknown one is an error.
 
-    scheme: form of the rows (model/rows.py). dim: columns of the table. dims: the tiers, largest first.
+    scheme: form of the rows (model/rows.py). dim: columns of a vector. dims: the tiers, largest first.
+    architecture: one of ARCHITECTURES. inner: columns of the table, where they are not those of a vector.
     pooling: one of POOLINGS. drop: token ids that are not pooled. max_tokens: the longest text, None for no limit.
-    prompts: task -> prefix. recipe: sha256 of the recipe. scores: task -> dim -> score. canaries: texts whose vectors
-    are stored.
+    prompts: task -> prefix. task_tokens: task -> the id that goes before a text. recipe: sha256 of the recipe.
+    scores: task -> dim -> score. canaries: texts whose vectors are stored.
     """
 
     scheme: str
@@ -40,10 +42,13 @@ class Document:
     dims: tuple[int, ...]
     name: str = "unnamed"
     description: str = ""
+    architecture: str = "static"
+    inner: int | None = None
     pooling: str = "mean"
     drop: tuple[int, ...] = ()
     max_tokens: int | None = None
     prompts: dict[str, str] = field(default_factory=dict)
+    task_tokens: dict[str, int] = field(default_factory=dict)
     licence: str = "unknown"
     lineage: tuple[Source, ...] = ()
     recipe: str | None = None
@@ -69,6 +74,9 @@ class Parts:
 def document_to_json(document: Document) -> dict[str, Any]:
     """Plain JSON values; `document_from_json` undoes it."""
     plain = {entry.name: getattr(document, entry.name) for entry in fields(Document)}
+    for name in ("inner", "task_tokens"):
+        if not plain[name]:
+            del plain[name]  # which a static model does not have
     return {**plain, "lineage": [vars(source) for source in document.lineage]}
 
 
@@ -84,6 +92,7 @@ def document_from_json(plain: Any) -> Document:
         raise ValueError(f"the document lacks {', '.join(sorted(missing))}")
     values = {**plain, "lineage": [_source(entry) for entry in _listed(plain, "lineage", dict)]}
     kinds = {"scheme": str, "pooling": str, "name": str, "description": str, "licence": str, "dim": int}
+    kinds |= {"architecture": str, "inner": int, "task_tokens": dict}
     for name, kind in kinds.items():
         if name in plain and type(plain[name]) is not kind:
             raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
@@ -108,6 +117,18 @@ def check_numbers(document: Document) -> None:
         raise ValueError(f"dims is {document.dims}, expected tiers that fall from {document.dim}")
     if document.dims[-1] < 1 or any(index < 0 for index in document.drop):
         raise ValueError("dims or drop holds a number that is too small")
+    if document.architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture is {document.architecture[:60]!r}, expected {' or '.join(ARCHITECTURES)}")
+    if document.architecture == "static" and (document.inner is not None or document.task_tokens):
+        raise ValueError("inner or task_tokens, which a static model does not have")
+    if document.architecture == "transformer" and (not document.inner or document.pooling != "mean"):
+        raise ValueError("a transformer without inner, or with another pooling than the mean")
+    if document.inner is not None and not 0 < document.inner <= MAX_DIM:
+        raise ValueError(f"inner is {document.inner}, expected 1 to {MAX_DIM}")
+    if any(type(token) is not int or token < 0 for token in document.task_tokens.values()):
+        raise ValueError("task_tokens holds something that is no token id")
+    if set(document.task_tokens) & set(document.prompts):
+        raise ValueError("a task with a prompt and a token")
     if document.pooling not in POOLINGS:
         raise ValueError(f"pooling is {document.pooling[:60]!r}, expected {' or '.join(POOLINGS)}")
     if document.max_tokens is not None and (type(document.max_tokens) is not int or document.max_tokens < 1):

@@ -14,34 +14,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from nestling.errors import MissingExtraError, ModelFileError
 from nestling.make.student import Student
+from nestling.model.graph import NOWHERE, open_graph, run_graph
 
 Floats = npt.NDArray[np.float32]
 SHAPES = ((1, 1), (1, 40), (2, 8), (5, 7), (3, 300), (64, 24), (2, 1024))  # texts, tokens, that are compared
 MOST_DIFFERENCE = 1e-5  # of the graph's values from torch's
 OPSET = 21
-INPUTS, OUTPUT = ("ids", "mask"), "sentence_embedding"
+INPUTS, OUTPUT = ("rows", "mask"), "sentence_embedding"
 
 
-class Whole(nn.Module):
-    """The student as the graph has it: padded ids and their mask, (n, length) int64 each -> means, (n, dim)."""
+class Means(nn.Module):
+    """The student behind its table, as the graph has it: padded rows of tokens, (n, length, inner), and what of them is
+    text, (n, length) int64 -> means, (n, dim)."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
-        self.table = nn.Buffer((student.directions * student.lengths[:, None]).detach())
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        sums = self.student.through(embedding(ids, self.table), mask.bool())
-        return sums / mask.sum(dim=1, keepdim=True).float()
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
+        means: Tensor = self.student.through(rows, mask.bool()) / mask.sum(dim=1, keepdim=True).float()
+        return means
 
 
 def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
-    """The graph, and its matrices: name -> float32, (in, out), the table among them. longest: the
-    most tokens of a text.
+    """The graph of all that stands behind the table, and its matrices: name -> float32, (in, out). longest: the most
+    tokens of a text.
 
     Raises ModelFileError where onnxruntime finds other values than torch, over texts of all kinds of lengths.
     """
@@ -49,7 +49,7 @@ def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
     from onnx.numpy_helper import to_array
 
     model = onnx.load_from_string(_traced(student, longest))
-    named = {name.removeprefix("student."): each.numpy() for name, each in Whole(student).state_dict().items()}
+    named = {name.removeprefix("student."): each.numpy() for name, each in Means(student).state_dict().items()}
     weights = {}
     for each in model.graph.initializer:
         values = to_array(each)
@@ -60,7 +60,7 @@ def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
         weights[name] = np.ascontiguousarray(values, np.float32)
         each.ClearField("raw_data")
         each.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(values.nbytes))):
+        for key, value in (("location", NOWHERE), ("offset", "0"), ("length", str(values.nbytes))):
             entry = each.external_data.add()
             entry.key, entry.value = key, value
     graph = _bare(model).SerializeToString(deterministic=True)
@@ -74,13 +74,14 @@ def _traced(student: Student, longest: int) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("onnxscript", "train", "Exporting a transformer") from error
-    ids = torch.zeros(3, min(17, longest), dtype=torch.int64)
+    mask = torch.ones(3, min(17, longest), dtype=torch.int64)
+    rows = torch.zeros(*mask.shape, student.size.inner)
     open_sizes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=1, max=longest)}
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Whole(student).eval(),
-            (ids, torch.ones_like(ids)),
+            Means(student).eval(),
+            (rows, mask),
             dynamo=True,
             input_names=INPUTS,
             output_names=[OUTPUT],
@@ -130,16 +131,14 @@ def _bare(model: Any) -> Any:
 
 def _compare(student: Student, graph: bytes, weights: dict[str, Floats], longest: int) -> None:
     """Raise ModelFileError unless the graph says what torch says."""
-    from nestling.model.graph import open_graph, run_graph
-
-    session, random = open_graph(graph, weights), np.random.default_rng(0)
+    session, random, table = open_graph(graph, weights), np.random.default_rng(0), student.table()
     for texts, tokens in SHAPES:
-        ids = random.integers(0, student.size.rows, (texts, min(tokens, longest)))
-        mask = np.ones_like(ids)
-        mask[1::2, max(ids.shape[1] // 2, 1) :] = 0
+        mask = np.ones((texts, min(tokens, longest)), np.int64)
+        mask[1::2, max(mask.shape[1] // 2, 1) :] = 0
+        rows = table[random.integers(0, len(table), mask.shape)]
         with torch.no_grad():
-            wanted = Whole(student)(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-        largest = float(np.abs(run_graph(session, ids, mask) - wanted).max())
+            wanted = Means(student)(torch.from_numpy(rows), torch.from_numpy(mask)).numpy()
+        largest = float(np.abs(run_graph(session, rows, mask) - wanted).max())
         if not largest <= MOST_DIFFERENCE * max(1.0, float(np.abs(wanted).max())):
             raise ModelFileError(
                 f"The exported graph differs from torch by {largest:.1e} for {texts} texts of {tokens} tokens.",

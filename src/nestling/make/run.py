@@ -29,8 +29,9 @@ from nestling.make.distil import distil
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe, settings
 from nestling.make.settings import Aim, Distillation, Looks, Repairing, Training, Vocabulary
 from nestling.make.targets import Look, Targets
-from nestling.model.load import load
-from nestling.model.static import CutWarning, StaticModel
+from nestling.model.common import CutWarning
+from nestling.model.load import load_static
+from nestling.model.static import StaticModel
 from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import shrink_to_budget
@@ -204,7 +205,7 @@ class Run:
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             make_it().save(path)
-        return load(path)
+        return load_static(path)
 
     def training(self, table: str) -> Training:
         how: Training = settings(Training, self.recipe, table, seed=self.seed)

@@ -116,6 +116,11 @@ class Student(nn.Module):
             self.lengths.copy_(torch.from_numpy(np.where(lengths > 0, lengths / scale, 1.0).astype(np.float32)))
             self.up.weight.copy_(torch.from_numpy(right.T * scale))
 
+    def table(self) -> Floats:
+        """The rows of the table, (rows, inner) float32."""
+        rows: Floats = (self.directions * self.lengths[:, None]).detach().cpu().numpy()
+        return rows
+
     def forward(self, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
         """Sums over the tokens of texts that lie end to end: (total,), (n,) -> (n, dim). weights: not looked at; where
         tokens stand, and with which, says more."""

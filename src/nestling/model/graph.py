@@ -1,9 +1,10 @@
 """A transformer's ONNX graph, run by onnxruntime; the weights come from outside.
 
-A graph is data, but it may name files. These have no weights in them and name none that exist: all that they ask for is
-handed over when the session is opened, so nothing else is read.
+A graph is data, but it may name files that onnxruntime then reads. Here each matrix is said to lie in a place that it
+never opens, and a graph that names another place is refused: what was not handed over is not found.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from nestling.errors import MissingExtraError, ModelFileError
 from nestling.safe import DAMAGED
 
+NOWHERE = "/"  # an absolute path, which onnxruntime does not take for a model that came as bytes
+PLACE = re.compile(rb"location\x12(.)(?=(.))", re.DOTALL)  # of external data, in the bytes of a graph
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -26,6 +29,8 @@ def open_graph(graph: bytes, weights: dict[str, Floats], threads: int = 1) -> An
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx", "A transformer") from error
+    if any(place.groups() != (b"\x01", NOWHERE.encode()) for place in PLACE.finditer(graph)):
+        raise _refused("it names files")
     how = onnxruntime.SessionOptions()
     how.intra_op_num_threads, how.inter_op_num_threads = threads, 1
     how.enable_cpu_mem_arena = how.enable_mem_pattern = False
@@ -37,18 +42,19 @@ def open_graph(graph: bytes, weights: dict[str, Floats], threads: int = 1) -> An
         inputs = {each.name: (each.type, len(each.shape)) for each in session.get_inputs()}
     except Exception as error:  # onnxruntime has an exception of its own for each of a dozen causes
         raise _refused(str(error).splitlines()[0][:200]) from error
-    if inputs != {"ids": ("tensor(int64)", 2), "mask": ("tensor(int64)", 2)} or len(session.get_outputs()) != 1:
+    if inputs != {"rows": ("tensor(float)", 3), "mask": ("tensor(int64)", 2)} or len(session.get_outputs()) != 1:
         raise _refused(f"its inputs are {', '.join(inputs) or 'none'}")
     return session
 
 
-def run_graph(session: Any, ids: Ints, mask: Ints) -> Floats:
-    """Padded ids and what of them is text, (n, length) int64 each -> (n, dim) float32 means."""
-    means: Floats = session.run(None, {"ids": ids, "mask": mask})[0]
+def run_graph(session: Any, rows: Floats, mask: Ints) -> Floats:
+    """Padded rows of tokens, (n, length, inner) float32, and what of them is text, (n, length) int64 -> means of what
+    the tokens become, (n, dim) float32."""
+    means: Floats = session.run(None, {"rows": rows, "mask": mask})[0]
     return means
 
 
 def _refused(why: str) -> ModelFileError:
     return ModelFileError(
-        f"The graph cannot be run: {why}.", "An ONNX graph of ids and mask, without weights, was expected.", DAMAGED
+        f"The graph cannot be run: {why}.", "An ONNX graph of rows and mask, without weights, was expected.", DAMAGED
     )

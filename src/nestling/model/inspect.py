@@ -4,13 +4,13 @@ from typing import Any
 
 from nestling.files.nest import read_document
 from nestling.files.parts import document_to_json
+from nestling.model.common import Model
 from nestling.model.load import shipped
-from nestling.model.static import StaticModel
 
 LEAST_COSINE = 0.9999
 
 
-def describe(model: StaticModel, *, size: int | None = None, verify: bool = False) -> dict[str, Any]:
+def describe(model: Model, *, size: int | None = None, verify: bool = False) -> dict[str, Any]:
     """Facts of a model as plain JSON values.
 
     size: bytes of its file, if it is one. verify: embed the canary texts and compare with the stored vectors.

@@ -8,6 +8,8 @@ import numpy as np
 from nestling.errors import InputError
 from nestling.files.hub import find_folder
 from nestling.files.nest import read_nest
+from nestling.files.parts import Parts
+from nestling.model.common import Array, Model
 from nestling.model.pack import to_int4, to_int8
 from nestling.model.rows import FloatRows, Int4Rows, Int8Rows, Table
 from nestling.model.static import StaticModel
@@ -23,8 +25,8 @@ def shipped() -> dict[str, Path]:
 
 def load(
     source: str | Path, *, dim: int | None = None, dtype: TableDtype | None = None, revision: str | None = None
-) -> StaticModel:
-    """Load a model.
+) -> Model:
+    """Load a model: a StaticModel or a TransformerModel.
 
     source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a
     hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4"
@@ -33,10 +35,18 @@ def load(
     Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
     """
     model = _open(locate(source, revision))
-    if dim is not None and dim != model.dim:
-        model = model.with_table(model.table.cut(model.check_dim(dim)))
-    if dtype is not None:
-        model = model.with_table(requantize(model.table, dtype))
+    if dim is not None:
+        model = model.with_dim(dim)
+    return model if dtype is None else model.with_table(requantize(model.table, dtype))
+
+
+def load_static(source: str | Path) -> StaticModel:
+    """Load a static model. Raises InputError for any other."""
+    model = load(source)
+    if not isinstance(model, StaticModel):
+        raise InputError(
+            f"{model.name} is a transformer.", "A static model was expected.", "Choose one, such as nano or static."
+        )
     return model
 
 
@@ -45,15 +55,21 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     return find_folder(shipped().get(source, source) if isinstance(source, str) else source, revision=revision)
 
 
-def _open(path: Path) -> StaticModel:
-    if path.is_file():
-        return StaticModel(*read_nest(path))
-    nests = sorted(path.glob("*.nest"))
+def _open(path: Path) -> Model:
+    nests = [path] if path.is_file() else sorted(path.glob("*.nest"))
     if len(nests) == 1:
-        return StaticModel(*read_nest(nests[0]))
+        return _model(*read_nest(nests[0]))
     from nestling.files.foreign import read_folder
 
     return StaticModel(read_folder(path))
+
+
+def _model(parts: Parts, canaries: Array, fingerprint: str) -> Model:
+    if parts.document.architecture == "static":
+        return StaticModel(parts, canaries, fingerprint)
+    from nestling.model.transformer import TransformerModel
+
+    return TransformerModel(parts, canaries, fingerprint)
 
 
 def requantize(table: Table, dtype: str) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nestling.files.parts import Document
-from nestling.model.static import StaticModel
+from nestling.model.common import Model
 from nestling.score.results import Line, Results, averages
 
 TYPES = {
@@ -23,7 +23,7 @@ TYPES = {
 }
 
 
-def full_card(model: StaticModel, size: int, results: Results | None, tiers: Sequence[Results] = ()) -> str:
+def full_card(model: Model, size: int, results: Results | None, tiers: Sequence[Results] = ()) -> str:
     """Markdown. size: bytes of the file. results: of the full model; tiers: of the same tasks at fewer dims."""
     document = model.document
     parts = [
@@ -66,7 +66,7 @@ def _use(document: Document) -> str:
     return f"```python\n{code}\n```"
 
 
-def _facts(model: StaticModel, size: int) -> str:
+def _facts(model: Model, size: int) -> str:
     document = model.document
     limit = "no limit" if document.max_tokens is None else f"{document.max_tokens:,} tokens"
     rows = [

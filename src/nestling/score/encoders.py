@@ -17,6 +17,7 @@ import numpy.typing as npt
 from nestling.errors import InputError, MissingExtraError, ModelFileError
 from nestling.files.hub import find_folder
 from nestling.files.parts import Document, Parts
+from nestling.model.common import Model
 from nestling.model.load import load, shipped
 from nestling.model.output import unit_rows
 from nestling.model.static import StaticModel
@@ -58,16 +59,14 @@ def load_encoder(source: str) -> Encoder:
         return Onnx(path)
     if path.is_dir() and _is_transformer(path):
         return SentenceTransformers(path)
-    return Static(load(source), _size_of(path))
+    return Own(load(source), _size_of(path))
 
 
-class Static:
-    """A static model of nestling, or one that it reads."""
+class Own:
+    """A model of nestling, or one that it reads."""
 
-    kind = "static"
-
-    def __init__(self, model: StaticModel, size: int) -> None:
-        self.model, self.size = model, size
+    def __init__(self, model: Model, size: int) -> None:
+        self.model, self.size, self.kind = model, size, model.document.architecture
         self.name, self.licence, self.fingerprint = model.name, model.licence, model.fingerprint
         self.dims, self.max_tokens = model.dims, model.max_tokens
 
@@ -183,7 +182,7 @@ def _size_of(path: Path) -> int:
     return sum(one.stat().st_size for one in files if not one.name.endswith(NOT_WEIGHTS) or len(files) == 1)
 
 
-def _wordllama() -> Static:
+def _wordllama() -> Own:
     """WordLlama's 256 dims, l2_supercat, from the files of the installed package."""
     spec = find_spec("wordllama")
     if spec is None or spec.origin is None:
@@ -196,7 +195,7 @@ def _wordllama() -> Static:
     rows: npt.NDArray[Any] = load_file(weights)["embedding.weight"].astype(np.float32)
     plan = check_plan(tokenizer.read_text(encoding="utf-8"), "wordllama")
     about = Document("float", 256, (256, 128, 64), name="WordLlama-256", licence="MIT")
-    return Static(
+    return Own(
         StaticModel(Parts(about, {"rows": rows}, PackedTokenizer.of(plan, about.name))),
         _size_of(weights) + _size_of(tokenizer),
     )

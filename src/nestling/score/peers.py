@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nestling.errors import InputError, MissingExtraError, ModelFileError
-from nestling.model.load import load, shipped
+from nestling.model.load import load_static, shipped
 from nestling.model.static import Layout
-from nestling.score.encoders import WORDLLAMA, Static, load_encoder
+from nestling.score.encoders import WORDLLAMA, Own, load_encoder
 from nestling.score.processes import HEAD, can_pin, cores, run
 from nestling.text.tokenizer import TextTokenizer
 
@@ -146,11 +146,11 @@ def make_peer(source: str, scratch: Path) -> Peer:
         )
     path = Path(source).expanduser()
     place, encoder = str(path) if path.exists() else source, load_encoder(source)
-    static = isinstance(encoder, Static)
-    notes = () if static else (f"{encoder.kind}, as nestling score runs it",)
+    own = isinstance(encoder, Own)
+    notes = () if own else (f"{encoder.kind}, as nestling score runs it",)
     return Peer(
         path.stem if path.is_file() else path.name,
-        "nestling" if static else "load_encoder",
+        "nestling" if own else "load_encoder",
         place,
         encoder.size,
         encoder.max_tokens,
@@ -164,7 +164,7 @@ def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     if kind in LAYOUTS and (place in shipped() or folder.suffix == ".nest"):
         folder = scratch / kind / folder.stem
         folder.parent.mkdir(exist_ok=True)
-        load(place).with_pooling("mean").save(folder, layout=LAYOUTS[kind])
+        load_static(place).with_pooling("mean").save(folder, layout=LAYOUTS[kind])
     if not any(folder.rglob("tokenizer.json")):
         raise InputError(
             f"{kind}:{place} names no model.", "A folder with a tokenizer.json was expected.", "Check the path."
@@ -200,7 +200,7 @@ def _with_graph(folder: Path, scratch: Path) -> Path:
 def tokenizer_of(peer: Peer) -> TextTokenizer:
     if peer.kind in ("nestling", WORDLLAMA):
         encoder = load_encoder(peer.place or peer.kind)
-        assert isinstance(encoder, Static)
+        assert isinstance(encoder, Own)
         return encoder.model.tokenizer
     return TextTokenizer(next(Path(peer.place).rglob("tokenizer.json")).read_text(encoding="utf-8"), peer.name)
 

@@ -1,0 +1,314 @@
+"""What every model offers: the menu of options, checks, and how a model says what it is. What it embeds with is its own
+(static.py, transformer.py)."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeGuard, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError, ModelFileError, one_of, whole_number
+from nestling.files.parts import Document, Parts, Source
+from nestling.model.output import cosine_matrix, output_array, output_width
+from nestling.model.rows import Table
+from nestling.safe import DAMAGED
+from nestling.text.check import Errors, check_texts, with_titles
+from nestling.text.tokenizer import TextTokenizer
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Overflow = Literal["cut", "error", "split"]
+Dtype = Literal["float32", "float16", "int8", "binary"]
+
+
+class CutWarning(UserWarning):
+    """Texts were longer than the model's max_tokens and were cut; said once a call."""
+
+
+class Options(TypedDict, total=False):
+    """The options of `encode`, all keyword-only."""
+
+    dim: int | None
+    overflow: Overflow
+    normalize: bool
+    dtype: Dtype
+    threads: int | None
+    out: Array | None
+    progress: bool
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class How:
+    """The options of one call of `encode`, checked."""
+
+    dim: int
+    task: str | None
+    overflow: Overflow
+    normalize: bool
+    dtype: Dtype
+    threads: int | None
+    progress: bool
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `verify` found for one canary text."""
+
+    text: str
+    cosine: float
+    largest_difference: float
+
+
+class Model(ABC):
+    """A loaded embedding model. Made by `nestling.load`; safe to share between threads."""
+
+    document: Document
+    tokenizer: TextTokenizer
+    table: Table
+    takes_any_text = False  # whether `_fill` looks itself at what is in a text
+
+    def __init__(self, stored_canaries: Array | None, stored_fingerprint: str | None) -> None:
+        self._stored = (stored_canaries, stored_fingerprint)
+
+    @property
+    @abstractmethod
+    def backend(self) -> str:
+        """What runs, and with what."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A sha256 over all that changes vectors."""
+
+    @abstractmethod
+    def parts(self) -> Parts:
+        """What the model consists of, ready to be written or changed."""
+
+    @abstractmethod
+    def save(self, path: str | Path) -> None:
+        """Write the model, atomically."""
+
+    @abstractmethod
+    def with_table(self, table: Table) -> "Model":
+        """The same model with another table."""
+
+    @abstractmethod
+    def with_dim(self, dim: int) -> "Model":
+        """The same model with this tier as its widest."""
+
+    @abstractmethod
+    def _fill(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
+        """Embed texts into `vectors`, (n, width). Returns how many were cut."""
+
+    def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
+        """The vectors without any option, and how many texts were cut; below 0 where `_fill` has to do it."""
+        return np.zeros(0), -1
+
+    @property
+    def name(self) -> str:
+        """What the file calls itself."""
+        return self.document.name
+
+    @property
+    def dim(self) -> int:
+        """Columns of a vector when no `dim=` is given."""
+        return self.document.dim
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The tiers that `dim=` accepts, largest first."""
+        return self.document.dims
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text in tokens, None for no limit."""
+        return self.document.max_tokens
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that have a prompt, or a token, of their own."""
+        return (*self.document.prompts, *self.document.task_tokens)
+
+    @property
+    def licence(self) -> str:
+        """The model's own licence, as it states it; `lineage` has those of what it was made from."""
+        return self.document.licence
+
+    @property
+    def lineage(self) -> tuple[Source, ...]:
+        """The teacher and data sets that the model was made from, with their licences."""
+        return self.document.lineage
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: int | None = None,
+        task: str | None = None,
+        overflow: Overflow = "cut",
+        normalize: bool = True,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        out: Array | None = None,
+        progress: bool = False,
+        errors: Errors = "strict",
+    ) -> Array:
+        """Embed texts: n texts -> (n, dim), one `str` -> (dim,), no texts -> (0, dim).
+
+        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before a text.
+        overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
+        "error", or "split" it, which takes the mean over all of its tokens. normalize: rows of unit length (a text
+        without a known token is a row of zeros); False gives the mean of the weighted rows. dtype: "float32" and
+        "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
+        above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
+        threads: workers over the texts, default all cores that the process may use, but one for a few short texts and
+        without the core. out: an array of the right shape and dtype to fill. progress: a bar on stderr. errors:
+        "strict" or "replace", for lone surrogates.
+
+        Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
+        """
+        plain = dim is None and task is None and threads is None and out is None
+        plain = plain and overflow == "cut" and normalize and not progress and dtype == "float32" and errors == "strict"
+        cut = -1
+        if plain and self.takes_any_text and _as_is(texts):
+            vectors, cut = self._plainly(texts)
+        if cut < 0:
+            vectors, cut = self.encode_counting(
+                texts,
+                task=task,
+                dim=dim,
+                overflow=overflow,
+                normalize=normalize,
+                dtype=dtype,
+                threads=threads,
+                out=out,
+                progress=progress,
+                errors=errors,
+            )
+        if cut:
+            warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
+        return vectors
+
+    def encode_counting(
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: int | None = None,
+        task: str | None = None,
+        overflow: Overflow = "cut",
+        normalize: bool = True,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        out: Array | None = None,
+        progress: bool = False,
+        errors: Errors = "strict",
+    ) -> tuple[Array, int]:
+        """What `encode` gives, and how many texts were cut, without a warning."""
+        dim = self.dim if dim is None else self.check_dim(dim)
+        one_of("overflow", overflow, ("cut", "error", "split"))
+        one_of("errors", errors, ("strict", "replace"))
+        width = output_width(dim, dtype, normalize)
+        threads = None if threads is None else whole_number("threads", threads, 1)
+        prompt = self._prompt(task)
+        single = isinstance(texts, str)
+        listed: list[str] | str
+        if self.takes_any_text and not prompt and _as_is(texts):
+            listed = texts
+        else:
+            listed = [prompt + text for text in check_texts(texts, errors)[0]]
+        count = 1 if isinstance(listed, str) else len(listed)
+        shape = (width,) if single else (count, width)
+        vectors = output_array(out, shape, np.dtype(np.uint8 if dtype == "binary" else dtype))
+        how = How(dim, task, overflow, normalize, dtype, threads, progress, errors)
+        return vectors, self._fill(listed, vectors.reshape(count, width), how)
+
+    def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
+        """`encode` with the model's prompt for queries, if it has one."""
+        return self.encode(texts, task="query" if "query" in self.tasks else None, **options)
+
+    def encode_document(
+        self, texts: str | Iterable[str], *, titles: Iterable[str | None] | None = None, **options: Unpack[Options]
+    ) -> Array:
+        """`encode` with the model's prompt for documents, if it has one; a title goes before its text."""
+        if titles is not None:
+            texts = with_titles(texts, titles, options.get("errors", "strict"))
+        return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
+
+    def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
+        """Cosines of queries with documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
+        return cosine_matrix(queries, documents, self.dims)
+
+    def count_tokens(self, texts: str | Iterable[str]) -> int | npt.NDArray[np.int64]:
+        """Tokens of each text, unknown ones included: (n,) int64, or an int for one `str`."""
+        listed, single = check_texts(texts)
+        lengths = self.tokenizer.encode(listed).lengths
+        return int(lengths[0]) if single else lengths
+
+    def check_dim(self, dim: int | None) -> int:
+        """The dim if it is a tier, all dims for None. Raises InputError for any other."""
+        if dim is None:
+            return self.dim
+        if whole_number("dim", dim) not in self.dims:
+            tiers = ", ".join(map(str, self.dims))
+            raise InputError(f"dim={dim!r} is not a tier of {self.name}.", f"It offers {tiers}.", "Choose one of them.")
+        return dim
+
+    def verify(self) -> list[Check]:
+        """Embed the canary texts again and compare with the stored vectors.
+
+        Raises ModelFileError if the content does not have the stated fingerprint.
+        """
+        vectors, stated = self._stored
+        if vectors is None or stated is None:
+            return []
+        if stated != self.fingerprint:
+            raise ModelFileError(
+                f"Model {self.name} states fingerprint {stated}, its content has {self.fingerprint}.",
+                "The same were expected.",
+                DAMAGED,
+            )
+        mine = self.encode(self.document.canaries, overflow="split")
+        cosines = np.einsum("ij,ij->i", mine, vectors, dtype=np.float64)
+        gaps = np.abs(mine - vectors).max(axis=1, initial=0)
+        return [Check(*row) for row in zip(self.document.canaries, cosines.tolist(), gaps.tolist(), strict=True)]
+
+    def _prompt(self, task: str | None) -> str:
+        if task is not None and task not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise InputError(
+                f"task={task!r} is not a task of {self.name}.", f"It has {known}.", "Leave task out or choose one."
+            )
+        return self.document.prompts.get(task, "") if task else ""
+
+    def _too_long(self, index: int, tokens: int) -> InputError:
+        return InputError(
+            f"texts[{index}] has {tokens} tokens.",
+            f"{self.name} takes at most {self.max_tokens}.",
+            'Shorten it, or pass overflow="split" or "cut".',
+        )
+
+
+def _as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:
+    """Whether the core takes the texts as they came; it looks itself at what is in them."""
+    return isinstance(texts, str) or type(texts) is list
+
+
+def cut_message(cut: int, texts: int, limit: int | None) -> str:
+    """What a CutWarning says."""
+    return (
+        f"{cut:,} of {texts:,} texts had more than {limit} tokens and were cut; "
+        'overflow="split" (--overflow split) uses all of them.'
+    )
+
+
+def sorted_json(value: Any) -> Any:
+    """The same JSON value with the keys of its objects in order."""
+    if isinstance(value, dict):
+        return {key: sorted_json(value[key]) for key in sorted(value)}
+    return [sorted_json(entry) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,167 @@
+"""The transformer: the same bits in any batch, tasks by tokens, nothing cut in silence; parts that fit one another."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+import nestling
+from nestling.errors import InputError, ModelFileError
+from nestling.files.parts import Parts
+from nestling.make.export import export
+from nestling.make.student import Size, Student
+from nestling.model.load import load_static
+from nestling.model.pack import to_int8
+from nestling.model.rows import FloatRows, Int8Rows, Table
+from nestling.model.transformer import BODY, SCALES, TransformerModel
+from tests.conftest import model_of
+
+INNER, DIM, LONGEST = 16, 32, 256
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    student = Student(Size(model_of("wordpiece").table.size + 3, INNER, DIM, layers=2, head=16))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in student.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return student
+
+
+@pytest.fixture(scope="module")
+def parts(student: Student) -> Parts:
+    """A transformer with the tokenizer of a static model."""
+    static = model_of("wordpiece").parts()
+    graph, weights = export(student, LONGEST)
+    first = student.size.rows - 3
+    document = replace(
+        static.document,
+        architecture="transformer",
+        scheme="float",
+        dim=DIM,
+        dims=(DIM, 16, 8),
+        inner=INNER,
+        max_tokens=LONGEST,
+        task_tokens={"query": first, "document": first + 1, "sym": first + 2},
+    )
+    body = {BODY + name: each for name, each in weights.items()}
+    tensors = {**Table(FloatRows(student.table())).tensors(), **body, "graph": np.frombuffer(graph, np.uint8)}
+    return Parts(document, tensors, static.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def model(parts: Parts) -> TransformerModel:
+    return TransformerModel(parts)
+
+
+def by_torch(student: Student, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    with torch.no_grad():
+        sums = student(torch.from_numpy(ids), torch.tensor([0]), torch.ones(len(ids)))
+    vector: npt.NDArray[np.float32] = sums[0].numpy()
+    return vector / np.linalg.norm(vector)
+
+
+def test_gives_what_the_student_gives(student: Student, model: TransformerModel, sentences: list[str]) -> None:
+    for text in sentences[:20]:
+        ids = model.tokenizer.encode([text]).ids.astype(np.int64)
+        ids = ids[~np.isin(ids, model.document.drop)][:LONGEST]
+        np.testing.assert_allclose(model.encode(text), by_torch(student, ids), atol=2e-6)
+        task = model.document.task_tokens["query"]
+        np.testing.assert_allclose(
+            model.encode_query(text), by_torch(student, np.array([task, *ids[: LONGEST - 1]])), atol=2e-6
+        )
+
+
+def test_the_same_bits_in_any_batch(
+    model: TransformerModel, sentences: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*sentences[:200], "", " ".join(sentences[:3])]
+    whole = model.encode(texts, threads=1, overflow="split")
+    assert np.array_equal(model.encode(texts, threads=2, overflow="split"), whole)
+    assert np.array_equal(model.encode(texts[::-1], overflow="split")[::-1], whole)
+    for place in (0, 57, 201):
+        assert np.array_equal(model.encode(texts[place], overflow="split"), whole[place])
+    monkeypatch.setattr("nestling.model.transformer.TOKENS_AT_ONCE", 100)
+    assert np.array_equal(model.encode(texts, overflow="split"), whole)
+    assert not whole[200].any()
+    np.testing.assert_allclose(np.linalg.norm(np.delete(whole, 200, axis=0), axis=1), 1, atol=1e-6)
+
+
+def test_options_are_those_of_every_model(model: TransformerModel, sentences: list[str]) -> None:
+    texts = sentences[:30]
+    whole = model.encode(texts)
+    assert model.encode([]).shape == (0, DIM)
+    cut = whole[:, :16] / np.linalg.norm(whole[:, :16], axis=1, keepdims=True)
+    np.testing.assert_allclose(model.encode(texts, dim=16), cut, atol=1e-6)
+    assert np.array_equal(model.with_dim(16).encode(texts), model.encode(texts, dim=16))
+    assert model.with_dim(16).dims == (16, 8)
+    assert model.encode(texts, dtype="binary").shape == (30, DIM // 8)
+    with pytest.raises(InputError, match="dim=20"):
+        model.encode(texts, dim=20)
+    with pytest.raises(InputError, match="task='other'"):
+        model.encode(texts, task="other")
+    assert model.tasks == ("query", "document", "sym")
+
+
+def test_long_texts_are_cut_aloud_or_split(model: TransformerModel) -> None:
+    word = next(piece for piece in model.tokenizer.pieces if piece.isalpha() and len(piece) > 2)
+    long, short = f"{word} " * 400, f"{word} " * LONGEST
+    with pytest.warns(nestling.CutWarning, match="1 of 2 texts"):
+        vectors = model.encode([long, "a cat"])
+    assert np.array_equal(vectors[0], model.encode(short))
+    with pytest.raises(InputError, match="401 tokens"):
+        model.encode_query(long, overflow="error")
+    split = model.encode(long, overflow="split", normalize=False)
+    first, second = (model.encode(f"{word} " * count, normalize=False) for count in (LONGEST, 400 - LONGEST))
+    np.testing.assert_allclose(split, (first * LONGEST + second * (400 - LONGEST)) / 400, rtol=1e-4, atol=1e-5)
+
+
+def test_few_bits_for_table_and_matrices(parts: Parts, model: TransformerModel, sentences: list[str]) -> None:
+    tensors = dict(parts.tensors)
+    for name in [each for each in tensors if each.startswith(BODY)]:
+        values, scales = to_int8(np.ascontiguousarray(tensors[name].T))
+        tensors |= {name: np.ascontiguousarray(values.T), name + SCALES: scales.astype(np.float32)}
+    small = TransformerModel(replace(parts, tensors=tensors))
+    small = small.with_table(Table(Int8Rows(*to_int8(small.table.expanded()))))
+    near = (small.encode(sentences[:50]) * model.encode(sentences[:50])).sum(axis=1)
+    assert 0.999 < near.min() < 1
+    assert small.fingerprint != model.fingerprint
+
+
+def test_a_file_gives_the_same_model(model: TransformerModel, tmp_path: Path, sentences: list[str]) -> None:
+    path = tmp_path / "small.nest"
+    model.save(path)
+    again = nestling.load(path)
+    assert isinstance(again, TransformerModel)
+    assert again.fingerprint == model.fingerprint
+    assert np.array_equal(again.encode(sentences[:9]), model.encode(sentences[:9]))
+    assert all(check.cosine > 0.999999 for check in again.verify())
+    assert nestling.load(path, dim=16).dim == 16
+    assert nestling.load(path, dtype="int8").table.rows.scheme == "int8"
+    with pytest.raises(InputError, match="is a transformer"):
+        load_static(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda tensors: tensors.pop("graph"), "no tensor 'graph'"),
+        (lambda tensors: tensors.update(graph=np.zeros(9, np.uint8)), "cannot be run"),
+        (lambda tensors: tensors.pop(BODY + "up.weight"), "cannot be run"),
+        (lambda tensors: tensors.update({BODY + "up.weight": np.ones((3, 4), np.float32)}), "cannot be run"),
+        (lambda tensors: tensors.update({BODY + "up.weight": np.ones((16, 32), np.int8)}), "body.up.weight.scales"),
+        (lambda tensors: tensors.update({BODY + "no.scales": np.ones(4, np.float32)}), "without its matrix"),
+        (lambda tensors: tensors.update({BODY + "up.weight": np.full((16, 32), np.nan, np.float32)}), "up.weight"),
+        (lambda tensors: tensors.update(rows=tensors["rows"][:-1]), "ids go up to"),
+        (lambda tensors: tensors.update(rows=tensors["rows"][:, :-1]), "rows"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_are_refused(parts: Parts, change: object, reason: str) -> None:
+    tensors = dict(parts.tensors)
+    change(tensors)  # type: ignore[operator]
+    with pytest.raises(ModelFileError, match=reason):
+        TransformerModel(replace(parts, tensors=tensors))
