@@ -14,7 +14,7 @@ from nestling.make.student import Size, Student
 from nestling.model.graph import open_graph, run_graph
 
 Exported = tuple[bytes, dict[str, np.typing.NDArray[np.float32]]]
-SIZE = Size(rows=120, inner=16, dim=32, layers=2, head=16)
+SIZE = Size(rows=120, inner=32, dim=48, layers=2, head=16)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def texts(
 def test_the_graph_holds_no_weights(student: Student, exported: Exported) -> None:
     graph, weights = exported
     assert len(graph) < 20_000
-    assert sum(each.size for each in weights.values()) >= student.size.parameters - 4 * 32 - 120 * 16
+    assert sum(each.size for each in weights.values()) >= student.size.parameters - 5 * 48 - 120 * 32
     assert {"up.weight", "blocks.0.wide.weight", "blocks.1.narrow.weight"} < set(weights)
     assert b"export.py" not in graph  # nor where it was made
 

@@ -19,12 +19,12 @@ from nestling.model.rows import FloatRows, Int8Rows, Table
 from nestling.model.transformer import BODY, SCALES, TransformerModel
 from tests.conftest import model_of
 
-INNER, DIM, LONGEST = 16, 32, 256
+DIM, LONGEST = 32, 256
 
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    student = Student(Size(model_of("wordpiece").table.size + 3, INNER, DIM, layers=2, head=16))
+    student = Student(Size(model_of("wordpiece").table.size + 3, DIM, 48, layers=2, head=16))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for parameter in student.parameters():
@@ -44,7 +44,7 @@ def parts(student: Student) -> Parts:
         scheme="float",
         dim=DIM,
         dims=(DIM, 16, 8),
-        inner=INNER,
+        inner=DIM,
         max_tokens=LONGEST,
         task_tokens={"query": first, "document": first + 1, "sym": first + 2},
     )
@@ -153,9 +153,10 @@ def test_a_file_gives_the_same_model(model: TransformerModel, tmp_path: Path, se
         (lambda tensors: tensors.update(graph=np.zeros(9, np.uint8)), "cannot be run"),
         (lambda tensors: tensors.pop(BODY + "up.weight"), "cannot be run"),
         (lambda tensors: tensors.update({BODY + "up.weight": np.ones((3, 4), np.float32)}), "cannot be run"),
-        (lambda tensors: tensors.update({BODY + "up.weight": np.ones((16, 32), np.int8)}), "body.up.weight.scales"),
+        (lambda tensors: tensors.update({BODY + "up.weight": np.ones((32, 48), np.int8)}), "body.up.weight.scales"),
         (lambda tensors: tensors.update({BODY + "no.scales": np.ones(4, np.float32)}), "without its matrix"),
-        (lambda tensors: tensors.update({BODY + "up.weight": np.full((16, 32), np.nan, np.float32)}), "up.weight"),
+        (lambda tensors: tensors.update({BODY + "up.weight": np.full((32, 48), np.nan, np.float32)}), "up.weight"),
+        (lambda tensors: tensors.update({BODY + "back.weight": np.ones((48, 24), np.float32)}), "be run|columns"),
         (lambda tensors: tensors.update(rows=tensors["rows"][:-1]), "ids go up to"),
         (lambda tensors: tensors.update(rows=tensors["rows"][:, :-1]), "rows"),
     ],

@@ -1,9 +1,10 @@
-"""The small transformer: a factorised table, a few pre-norm blocks without biases, mean pooling.
+"""The small transformer: a table, a few pre-norm blocks without biases, mean pooling.
 
-    token ids -> rows (V x d_e) -> d columns -> blocks of attention with rotary positions and GELU -> mean over tokens
+    token ids -> rows (V x inner) -> dim columns -> blocks: attention, rotary positions, GELU -> mean over tokens
 
-With the static path, what a block adds starts at zero and no norm stands before the mean: an untrained student is the
-static model that its table was cut from, and training adds what depends on context.
+With the static path, a text's vector is the mean of its rows, as in a static model, each row weighed by what its
+context says of it, and what the blocks add. Both start at nothing: an untrained student is the static model that its
+table came from, and training adds what depends on context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, gelu
+from torch.nn.functional import embedding, gelu, rms_norm
 
 Floats = npt.NDArray[np.float32]
 TASKS = ("QRY", "DOC", "SYM")  # rows of the table behind those of the tokenizer
@@ -27,9 +28,8 @@ class Size:
     """How large a student is.
 
     rows: of the table, those of the tasks among them. inner: columns of the table. dim: columns of the blocks. layers:
-    blocks. head: columns of an attention head. out: columns of a last matrix, behind the mean; 0 for none. static:
-    whether an untrained student is a static model; else a norm stands before the mean, and what a block adds starts at
-    random.
+    blocks. head: columns of an attention head. static: whether there is a static path; vectors then have `inner`
+    columns, else `dim`, or `out`, where that is not 0: the columns of a last matrix behind the mean.
     """
 
     rows: int
@@ -37,41 +37,39 @@ class Size:
     dim: int
     layers: int
     head: int = HEAD
-    out: int = 0
     static: bool = True
+    out: int = 0
 
     @property
     def parameters(self) -> int:
         """How many numbers are learnt: table, columns, blocks (four matrices for attention, eight for the rest, two
-        norms), the last norm and the last matrix."""
+        norms), the last norm, and the last matrix or, with the static path, the way back to its columns and the
+        weights."""
         block = 12 * self.dim**2 + 2 * self.dim
-        last = (0 if self.static else self.dim) + self.dim * self.out
-        return self.rows * self.inner + self.inner * self.dim + self.layers * block + last
+        last = self.dim * (self.inner + 1) if self.static else self.dim * self.out
+        return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
-# The published family of ogma: its counts of parameters, but for 2 dim + 512 that no account of it explains.
+# The published family of ogma: its counts of parameters, but for dim + 512 that no account of it explains.
 SIZES = {
-    "micro": Size(30_007, 64, 128, 2),
-    "mini": Size(30_007, 64, 256, 2),
-    "small": Size(30_007, 128, 256, 6),
-    "base": Size(30_007, 128, 256, 12),
-    "large": Size(30_007, 128, 512, 9, out=256),
+    "micro": Size(30_007, 64, 128, 2, static=False),
+    "mini": Size(30_007, 64, 256, 2, static=False),
+    "small": Size(30_007, 128, 256, 6, static=False),
+    "base": Size(30_007, 128, 256, 12, static=False),
+    "large": Size(30_007, 128, 512, 9, static=False, out=256),
 }
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
-    def __init__(self, dim: int, head: int, silent: bool) -> None:
+    def __init__(self, dim: int, head: int) -> None:
         super().__init__()
         self.head = head
         self.before_attention, self.before_feed = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
         self.queries_keys_values = nn.Linear(dim, 3 * dim, bias=False)
         self.attended = nn.Linear(dim, dim, bias=False)
         self.wide, self.narrow = nn.Linear(dim, 4 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
-        if silent:
-            nn.init.zeros_(self.attended.weight)
-            nn.init.zeros_(self.narrow.weight)
 
     def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """x: (n, length, dim). turns: cosines and sines of the positions. mask: (n, 1, 1, length), True for tokens."""
@@ -96,25 +94,29 @@ class Student(nn.Module):
             self.directions = nn.Parameter(torch.randn(size.rows, size.inner) / size.inner**0.5)
             self.lengths = nn.Buffer(torch.ones(size.rows))
             self.up = nn.Linear(size.inner, size.dim, bias=False)
-            self.blocks = nn.ModuleList(Block(size.dim, size.head, size.static) for _ in range(size.layers))
-            self.last = nn.Identity() if size.static else nn.RMSNorm(size.dim, eps=1e-6)
-            self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else nn.Identity()
+            nn.init.orthogonal_(self.up.weight)
+            self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
+            self.last = nn.RMSNorm(size.dim, eps=1e-6)
+            self.weigh = nn.Linear(size.dim, 1, bias=False) if size.static else None
+            self.back = nn.Linear(size.dim, size.inner, bias=False) if size.static else None
+            self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
+        for each in (self.weigh, self.back):
+            if each is not None:
+                nn.init.zeros_(each.weight)
 
     def body(self) -> Iterator[nn.Parameter]:
         """What every text goes through: all parameters but the rows of the table."""
         return (each for each in self.parameters() if each is not self.directions)
 
     def start_from(self, rows: Floats, counts: npt.ArrayLike) -> None:
-        """Take the table of a static model: the product of two factors that is nearest to it, seen as often as `counts`
-        says. rows: (tokens, dim), of which there are as many as the student's less its tasks', whose rows are zero."""
-        left, right = factors(rows, np.asarray(counts, np.float64), self.size.inner)
-        left = np.concatenate([left, np.zeros((self.size.rows - len(left), self.size.inner), np.float32)])
-        lengths = np.linalg.norm(left, axis=1)
-        scale = lengths[lengths > 0].mean()
+        """Take the table of a static model, (tokens, columns), as many as the student's less its tasks', which stay as
+        they are; where the student's table has fewer columns, the main ones, seen as often as `counts` says."""
+        rows = rows @ main_columns(rows, np.asarray(counts, np.float64), self.size.inner)
+        lengths = np.linalg.norm(rows, axis=1)
         with torch.no_grad():
-            self.directions.copy_(torch.from_numpy(left / np.maximum(lengths, 1e-6)[:, None]))
-            self.lengths.copy_(torch.from_numpy(np.where(lengths > 0, lengths / scale, 1.0).astype(np.float32)))
-            self.up.weight.copy_(torch.from_numpy(right.T * scale))
+            self.directions[: len(rows)] = torch.from_numpy(rows / np.maximum(lengths, 1e-6)[:, None])
+            self.lengths[: len(rows)] = torch.from_numpy(np.maximum(lengths / lengths.mean(), 1e-6))
+            self.lengths[len(rows) :] = self.lengths[: len(rows)].median()
 
     def table(self) -> Floats:
         """The rows of the table, (rows, inner) float32."""
@@ -142,12 +144,18 @@ class Student(nn.Module):
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         """The same from rows of the table: (n, length, inner)."""
-        x = self.up(rows).float()
+        x = self.up(rms_norm(rows, rows.shape[-1:], eps=1e-6)).float()
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])
-        sums: Tensor = self.out((self.last(x).float() * mask.unsqueeze(-1)).sum(dim=1))
-        return sums.float()
+        x, kept = self.last(x).float(), mask.unsqueeze(-1)
+        sums: Tensor = (x * kept).sum(dim=1)
+        if self.weigh is not None and self.back is not None:
+            weighed = rows * (1 + self.weigh(x).float())
+            sums = (weighed * kept).sum(dim=1) + self.back(sums).float()
+        elif self.out is not None:
+            sums = self.out(sums).float()
+        return sums
 
 
 def positions(length: int, head: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -172,13 +180,14 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     return mixed
 
 
-def factors(rows: Floats, counts: npt.NDArray[np.float64], inner: int) -> tuple[Floats, Floats]:
-    """The two factors, (n, inner) and (inner, dim), whose product is nearest to rows (n, dim), weighted by counts."""
+def main_columns(rows: Floats, counts: npt.NDArray[np.float64], inner: int) -> Floats:
+    """What turns rows (n, dim) onto their `inner` main axes, weighted by counts: (dim, inner). All stay as they are
+    where there are no more than that."""
+    if rows.shape[1] <= inner:
+        return np.eye(rows.shape[1], inner, dtype=np.float32)
     weighted = rows * np.sqrt(np.maximum(counts, 1.0))[:, None]
-    axes = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :inner].astype(np.float32)
-    if inner > rows.shape[1]:
-        axes = np.pad(axes, ((0, 0), (0, inner - rows.shape[1])))
-    return rows @ axes, np.ascontiguousarray(axes.T)
+    axes: Floats = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :inner].astype(np.float32)
+    return axes
 
 
 def _spans(lengths: Sequence[int]) -> list[slice]:

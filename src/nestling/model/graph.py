@@ -50,7 +50,10 @@ def open_graph(graph: bytes, weights: dict[str, Floats], threads: int = 1) -> An
 def run_graph(session: Any, rows: Floats, mask: Ints) -> Floats:
     """Padded rows of tokens, (n, length, inner) float32, and what of them is text, (n, length) int64 -> means of what
     the tokens become, (n, dim) float32."""
-    means: Floats = session.run(None, {"rows": rows, "mask": mask})[0]
+    try:
+        means: Floats = session.run(None, {"rows": rows, "mask": mask})[0]
+    except Exception as error:  # as above; shapes that do not fit one another show here alone
+        raise _refused(str(error).splitlines()[0][:200]) from error
     return means
 
 

@@ -59,6 +59,15 @@ class TransformerModel(Model):
                 f"Model {document.name}: {error}.", "Tensors that fit one another were expected.", DAMAGED
             ) from error
         self._session = open_graph(self._graph, self._weights)
+        given = run_graph(
+            self._session, self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64)
+        )
+        if given.ndim != 2 or given.shape[1] < document.dim or given.dtype != np.float32:
+            raise ModelFileError(
+                f"The graph of {document.name} gives {given.dtype} of shape {given.shape} for a text.",
+                f"float32 and at least {document.dim} columns were expected.",
+                DAMAGED,
+            )
 
     def __repr__(self) -> str:
         document = self.document
