@@ -1,5 +1,6 @@
 """The transformer: the same bits in any batch, tasks by tokens, nothing cut in silence; parts that fit one another."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 import nestling
 from nestling.errors import InputError, ModelFileError
-from nestling.files.parts import Parts
+from nestling.files.parts import Parts, document_from_json, document_to_json
 from nestling.make.export import export
 from nestling.make.student import Size, Student
 from nestling.model.load import load_static
@@ -166,3 +167,30 @@ def test_parts_that_do_not_fit_are_refused(parts: Parts, change: object, reason:
     change(tensors)  # type: ignore[operator]
     with pytest.raises(ModelFileError, match=reason):
         TransformerModel(replace(parts, tensors=tensors))
+
+
+def test_vectors_that_are_not_finite_are_refused(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TransformerModel(parts)
+    monkeypatch.setattr("nestling.model.transformer.run_graph", lambda *_: np.full((2, DIM), np.nan, np.float32))
+    with pytest.raises(ModelFileError, match="not finite"):
+        model.encode(["a text", "another"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"max_tokens": None}, "max_tokens is None"),
+        ({"max_tokens": 1}, "max_tokens is 1"),
+        ({"inner": 0}, "without inner"),
+        ({"inner": 70_000}, "inner is 70000"),
+        ({"pooling": "sublinear"}, "another pooling"),
+        ({"task_tokens": {"query": -1}}, "no token id"),
+        ({"task_tokens": {"query": 1.5}}, "no token id"),
+        ({"prompts": {"query": "q: "}}, "a prompt and a token"),
+        ({"architecture": "static"}, "a static model does not have"),
+    ],
+)
+def test_documents_that_make_no_sense_are_refused(parts: Parts, change: dict[str, object], reason: str) -> None:
+    plain = json.loads(json.dumps(document_to_json(parts.document)))
+    with pytest.raises(ValueError, match=reason):
+        document_from_json(plain | change)

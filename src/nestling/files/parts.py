@@ -123,6 +123,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError("inner or task_tokens, which a static model does not have")
     if document.architecture == "transformer" and (not document.inner or document.pooling != "mean"):
         raise ValueError("a transformer without inner, or with another pooling than the mean")
+    if document.architecture == "transformer" and (document.max_tokens is None or document.max_tokens < 2):
+        raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 2 of a transformer")
     if document.inner is not None and not 0 < document.inner <= MAX_DIM:
         raise ValueError(f"inner is {document.inner}, expected 1 to {MAX_DIM}")
     if any(type(token) is not int or token < 0 for token in document.task_tokens.values()):

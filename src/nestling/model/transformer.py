@@ -162,7 +162,12 @@ class TransformerModel(Model):
             ids[place, : len(piece)] = piece
             mask[place, : len(piece)] = 1
         rows = self.table.gather(ids.ravel()).reshape(*ids.shape, -1)
-        return run_graph(self._session, rows, mask)[: len(pieces)]
+        means = run_graph(self._session, rows, mask)[: len(pieces)]
+        if not np.isfinite(means).all():
+            raise ModelFileError(
+                f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
+            )
+        return means
 
 
 def _matrices(body: dict[str, Array]) -> dict[str, Floats]:
