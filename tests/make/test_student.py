@@ -98,6 +98,15 @@ def test_a_text_is_the_same_alone_and_in_any_batch() -> None:
     np.testing.assert_allclose(together, backwards, rtol=1e-4, atol=1e-4)
 
 
+def test_a_text_without_tokens_harms_nothing() -> None:
+    student = woken()
+    ids, starts = torch.tensor([4, 9, 11]), torch.tensor([0, 2, 2])  # the second text is empty
+    sums = student(ids, starts, torch.ones(3))
+    assert not sums[1].any()
+    sums.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert all(torch.isfinite(each.grad).all() for each in student.parameters() if each.grad is not None)
+
+
 def test_many_texts_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     student, tokens = woken(), texts_of(60, most=30)
     whole = vectors(student, tokens)

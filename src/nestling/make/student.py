@@ -21,6 +21,7 @@ TASKS = ("QRY", "DOC", "SYM")  # rows of the table behind those of the tokenizer
 HEAD = 64  # columns of an attention head
 TOKENS_AT_ONCE = 4_096  # padded, of texts of about one length
 THETA = 10_000.0  # of the rotary positions
+MASKED = -1e30  # near no token; an infinity would make a text without any NaN, and with it all that is learnt
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     """Attention over the tokens that the mask lets through: (n, heads, length, head) each. Written out: for texts of a
     sentence, on CPUs, three times as fast as torch's."""
     near = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
-    mixed: Tensor = near.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(values.dtype) @ values
+    mixed: Tensor = near.masked_fill(~mask, MASKED).softmax(dim=-1).to(values.dtype) @ values
     return mixed
 
 
