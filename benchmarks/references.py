@@ -35,8 +35,9 @@ def main() -> None:
     full = run.full()
     model = prune_vocabulary(full, TOKENS)
     for name, code in (("reference-int8", one_scale), ("reference-2000-centroids", centroids)):
-        write(run, name, without_counts(as_theirs(model, code(model.table.expanded()), name)))
-    write(run, "reference-700KB", within(full, nestling.shipped()["nano"].stat().st_size))
+        write(run, as_theirs(model, code(model.table.expanded()), name))
+    model = most_within(full, nestling.shipped()["nano"].stat().st_size, "reference-700KB")
+    write(run, as_theirs(model, centroids(model.table.expanded()), "reference-700KB"))
 
     path = run.places.cache / "peers" / "reference-mean.nest"
     shipped = nestling.load("static")
@@ -44,25 +45,23 @@ def main() -> None:
 
 
 def as_theirs(model: StaticModel, table: Table, name: str) -> StaticModel:
-    return model.with_table(table, name=name, licence="Apache-2.0", pooling="mean")
+    return without_counts(model.with_table(table, name=name, licence="Apache-2.0", pooling="mean"))
 
 
-def within(full: StaticModel, most: int) -> StaticModel:
-    """2,000 centroids of the most tokens that `most` bytes hold; which these are hardly depends on the centroids."""
+def most_within(full: StaticModel, most: int, name: str) -> StaticModel:
+    """The most tokens that `most` bytes hold with 2,000 centroids; which these are hardly matters to the bytes."""
     less, more = CENTROIDS, TOKENS
     while more - less > 50:
         tokens = (less + more) // 2
         model = prune_vocabulary(full, tokens)
         places = np.arange(model.table.size)  # which may be more than asked for: characters stay
         rough = to_table(model.table.expanded()[:CENTROIDS], places % CENTROIDS, np.ones(len(places)))
-        fits = file_size(without_counts(as_theirs(model, rough, "reference-700KB"))) < most
-        less, more = (tokens, more) if fits else (less, tokens)
-    model = prune_vocabulary(full, less)
-    return without_counts(as_theirs(model, centroids(model.table.expanded()), "reference-700KB"))
+        less, more = (tokens, more) if file_size(as_theirs(model, rough, name)) < most else (less, tokens)
+    return prune_vocabulary(full, less)
 
 
-def write(run: Run, name: str, model: StaticModel) -> None:
-    path = run.places.cache / "peers" / f"{name}.nest"
+def write(run: Run, model: StaticModel) -> None:
+    path = run.places.cache / "peers" / f"{model.name}.nest"
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
     print(f"{path}: {path.stat().st_size:,} bytes, {model.table.size:,} tokens")

@@ -12,6 +12,7 @@ from nestling.errors import MissingExtraError, ModelFileError
 from nestling.make.export import export
 from nestling.make.student import Size, Student
 from nestling.model.graph import open_graph, run_graph
+from tests.students import woken
 
 Exported = tuple[bytes, dict[str, np.typing.NDArray[np.float32]]]
 SIZE = Size(rows=120, inner=32, dim=48, layers=2, head=16)
@@ -19,12 +20,7 @@ SIZE = Size(rows=120, inner=32, dim=48, layers=2, head=16)
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    student = Student(SIZE)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for parameter in student.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    return student
+    return woken(SIZE)
 
 
 @pytest.fixture(scope="module")

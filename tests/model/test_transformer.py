@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,46 +13,25 @@ import torch
 import nestling
 from nestling.errors import InputError, ModelFileError
 from nestling.files.parts import Parts, document_from_json, document_to_json
-from nestling.make.export import export
-from nestling.make.student import Size, Student
+from nestling.make.student import Student
 from nestling.model.load import load_static
 from nestling.model.pack import to_int8
-from nestling.model.rows import FloatRows, Int8Rows, Table
+from nestling.model.pool import repeat_weights
+from nestling.model.rows import Int8Rows, Table
 from nestling.model.transformer import BODY, SCALES, TransformerModel
-from tests.conftest import model_of
+from tests.students import LONGEST, parts_of, student_of
 
-DIM, LONGEST = 32, 256
+DIM = 32
 
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    student = Student(Size(model_of("wordpiece").table.size + 3, DIM, 48, layers=2, head=16))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for parameter in student.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    return student
+    return student_of("wordpiece")
 
 
 @pytest.fixture(scope="module")
 def parts(student: Student) -> Parts:
-    """A transformer with the tokenizer of a static model."""
-    static = model_of("wordpiece").parts()
-    graph, weights = export(student, LONGEST)
-    first = student.size.rows - 3
-    document = replace(
-        static.document,
-        architecture="transformer",
-        scheme="float",
-        dim=DIM,
-        dims=(DIM, 16, 8),
-        inner=DIM,
-        max_tokens=LONGEST,
-        task_tokens={"query": first, "document": first + 1, "sym": first + 2},
-    )
-    body = {BODY + name: each for name, each in weights.items()}
-    tensors = {**Table(FloatRows(student.table())).tensors(), **body, "graph": np.frombuffer(graph, np.uint8)}
-    return Parts(document, tensors, static.tokenizer)
+    return parts_of(student, "wordpiece")
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +39,12 @@ def model(parts: Parts) -> TransformerModel:
     return TransformerModel(parts)
 
 
-def by_torch(student: Student, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def by_torch(
+    student: Student, ids: npt.NDArray[np.int64], weights: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    weights = np.ones(len(ids), np.float32) if weights is None else weights
     with torch.no_grad():
-        sums = student(torch.from_numpy(ids), torch.tensor([0]), torch.ones(len(ids)))
+        sums = student(torch.from_numpy(ids), torch.tensor([0]), torch.from_numpy(weights))
     vector: npt.NDArray[np.float32] = sums[0].numpy()
     return vector / np.linalg.norm(vector)
 
@@ -71,10 +54,34 @@ def test_gives_what_the_student_gives(student: Student, model: TransformerModel,
         ids = model.tokenizer.encode([text]).ids.astype(np.int64)
         ids = ids[~np.isin(ids, model.document.drop)][:LONGEST]
         np.testing.assert_allclose(model.encode(text), by_torch(student, ids), atol=2e-6)
-        task = model.document.task_tokens["query"]
+        task = model.document.task_tokens["qry"]
         np.testing.assert_allclose(
             model.encode_query(text), by_torch(student, np.array([task, *ids[: LONGEST - 1]])), atol=2e-6
         )
+
+
+def test_sublinear_pooling_shortens_the_rows_of_repeated_tokens(student: Student, parts: Parts) -> None:
+    model = TransformerModel(replace(parts, document=replace(parts.document, pooling="sublinear")))
+    text = "again and again and again"
+    ids = model.tokenizer.encode([text]).ids.astype(np.int64)
+    weights = repeat_weights(ids, np.array([0, len(ids)]))
+    assert len(set(weights.tolist())) == 3
+    np.testing.assert_allclose(model.encode(text), by_torch(student, ids, weights), atol=2e-6)
+    task = np.array([model.document.task_tokens["sym"]])
+    whole = by_torch(student, np.concatenate([task, ids]), np.concatenate([np.ones(1, np.float32), weights]))
+    np.testing.assert_allclose(model.encode(text, task="sym"), whole, atol=2e-6)
+    assert model.fingerprint != TransformerModel(parts).fingerprint
+
+
+def test_tasks_and_routes(model: TransformerModel) -> None:
+    texts = ["how do i cancel my order", "orders"]
+    assert model.tasks == ("qry", "doc", "sym")
+    assert np.array_equal(model.encode_query(texts), model.encode(texts, task="qry"))
+    assert np.array_equal(model.encode_document(texts), model.embed(texts, task="doc"))
+    vectors = [model.encode(texts[0], task=task) for task in (None, *model.tasks)]
+    assert min(np.abs(one - other).max() for one, other in combinations(vectors, 2)) > 0.01
+    with pytest.raises(InputError, match="It has qry, doc, sym"):
+        model.embed(texts, task="query")
 
 
 def test_the_same_bits_in_any_batch(
@@ -105,7 +112,6 @@ def test_options_are_those_of_every_model(model: TransformerModel, sentences: li
         model.encode(texts, dim=20)
     with pytest.raises(InputError, match="task='other'"):
         model.encode(texts, task="other")
-    assert model.tasks == ("query", "document", "sym")
 
 
 def test_long_texts_are_cut_aloud_or_split(model: TransformerModel) -> None:
@@ -183,10 +189,11 @@ def test_vectors_that_are_not_finite_are_refused(parts: Parts, monkeypatch: pyte
         ({"max_tokens": 1}, "max_tokens is 1"),
         ({"inner": 0}, "without inner"),
         ({"inner": 70_000}, "inner is 70000"),
-        ({"pooling": "sublinear"}, "another pooling"),
-        ({"task_tokens": {"query": -1}}, "no token id"),
-        ({"task_tokens": {"query": 1.5}}, "no token id"),
-        ({"prompts": {"query": "q: "}}, "a prompt and a token"),
+        ({"routes": {"query": "asked"}}, "something else than tasks"),
+        ({"routes": {"passage": "doc"}}, "something else than tasks"),
+        ({"task_tokens": {"qry": -1}}, "no token id"),
+        ({"task_tokens": {"qry": 1.5}}, "no token id"),
+        ({"prompts": {"qry": "q: "}}, "a prompt and a token"),
         ({"architecture": "static"}, "a static model does not have"),
     ],
 )

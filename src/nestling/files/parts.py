@@ -33,8 +33,9 @@ class Document:
     scheme: form of the rows (model/rows.py). dim: columns of a vector. dims: the tiers, largest first.
     architecture: one of ARCHITECTURES. inner: columns of the table, where they are not those of a vector.
     pooling: one of POOLINGS. drop: token ids that are not pooled. max_tokens: the longest text, None for no limit.
-    prompts: task -> prefix. task_tokens: task -> the id that goes before a text. recipe: sha256 of the recipe.
-    scores: task -> dim -> score. canaries: texts whose vectors are stored.
+    prompts: task -> prefix. task_tokens: task -> the id that goes before a text. routes: "query" or "document" -> the
+    task of such texts, where it has another name. recipe: sha256 of the recipe. scores: task -> dim -> score.
+    canaries: texts whose vectors are stored.
     """
 
     scheme: str
@@ -49,11 +50,17 @@ class Document:
     max_tokens: int | None = None
     prompts: dict[str, str] = field(default_factory=dict)
     task_tokens: dict[str, int] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
     lineage: tuple[Source, ...] = ()
     recipe: str | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     canaries: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that have a prompt, or a token, of their own."""
+        return (*self.prompts, *self.task_tokens)
 
     @property
     def sublinear(self) -> bool:
@@ -74,7 +81,7 @@ class Parts:
 def document_to_json(document: Document) -> dict[str, Any]:
     """Plain JSON values; `document_from_json` undoes it."""
     plain = {entry.name: getattr(document, entry.name) for entry in fields(Document)}
-    for name in ("inner", "task_tokens"):
+    for name in ("inner", "task_tokens", "routes"):
         if not plain[name]:
             del plain[name]  # which a static model does not have
     return {**plain, "lineage": [vars(source) for source in document.lineage]}
@@ -92,7 +99,7 @@ def document_from_json(plain: Any) -> Document:
         raise ValueError(f"the document lacks {', '.join(sorted(missing))}")
     values = {**plain, "lineage": [_source(entry) for entry in _listed(plain, "lineage", dict)]}
     kinds = {"scheme": str, "pooling": str, "name": str, "description": str, "licence": str, "dim": int}
-    kinds |= {"architecture": str, "inner": int, "task_tokens": dict}
+    kinds |= {"architecture": str, "inner": int, "task_tokens": dict, "routes": dict}
     for name, kind in kinds.items():
         if name in plain and type(plain[name]) is not kind:
             raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
@@ -121,8 +128,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError(f"architecture is {document.architecture[:60]!r}, expected {' or '.join(ARCHITECTURES)}")
     if document.architecture == "static" and (document.inner is not None or document.task_tokens):
         raise ValueError("inner or task_tokens, which a static model does not have")
-    if document.architecture == "transformer" and (not document.inner or document.pooling != "mean"):
-        raise ValueError("a transformer without inner, or with another pooling than the mean")
+    if document.architecture == "transformer" and not document.inner:
+        raise ValueError("a transformer without inner")
     if document.architecture == "transformer" and (document.max_tokens is None or document.max_tokens < 2):
         raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 2 of a transformer")
     if document.inner is not None and not 0 < document.inner <= MAX_DIM:
@@ -131,6 +138,10 @@ def check_numbers(document: Document) -> None:
         raise ValueError("task_tokens holds something that is no token id")
     if set(document.task_tokens) & set(document.prompts):
         raise ValueError("a task with a prompt and a token")
+    if set(document.routes) - {"query", "document"} or any(
+        task not in document.tasks for task in document.routes.values()
+    ):
+        raise ValueError("routes holds something else than tasks for query and document")
     if document.pooling not in POOLINGS:
         raise ValueError(f"pooling is {document.pooling[:60]!r}, expected {' or '.join(POOLINGS)}")
     if document.max_tokens is not None and (type(document.max_tokens) is not int or document.max_tokens < 1):

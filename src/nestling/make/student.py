@@ -125,26 +125,30 @@ class Student(nn.Module):
         return rows
 
     def forward(self, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-        """Sums over the tokens of texts that lie end to end: (total,), (n,) -> (n, dim). weights: not looked at; where
-        tokens stand, and with which, says more."""
+        """Sums over the tokens of texts that lie end to end: (total,), (n,), (total,) -> (n, dim). weights: of the
+        tokens' rows, which count on the static path alone: the blocks look at directions."""
         lengths = torch.diff(starts, append=torch.tensor([len(ids)], device=starts.device))
         order = torch.argsort(lengths)
-        sums = []
-        for part in _spans(lengths[order].tolist()):
-            chosen = order[part]
-            longest = max(int(lengths[chosen[-1]]), 1)
-            within = torch.arange(longest, device=ids.device)
-            mask = within < lengths[chosen, None]
-            places = torch.where(mask, starts[chosen, None] + within, 0)
-            sums.append(self.pooled(torch.where(mask, ids[places], 0), mask))
+        tokens = _end_to_end(starts[order], lengths[order])
+        ids = ids[tokens]
+        rows = embedding(ids, self.directions) * (self.lengths[ids] * weights[tokens]).unsqueeze(-1)
+        parts = [lengths[order][part] for part in _spans(lengths[order].tolist())]
+        shares = torch.split(rows, [int(part.sum()) for part in parts])
+        sums = [self.pooled(share, part) for share, part in zip(shares, parts, strict=True)]
         return torch.cat(sums)[torch.argsort(order)]
 
-    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Padded texts -> sums over their tokens: (n, length), (n, length) bool -> (n, dim)."""
-        return self.through(embedding(ids, self.directions) * self.lengths[ids].unsqueeze(-1), mask)
+    def pooled(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """Rows of texts that lie end to end -> sums over their tokens: (total, inner), (n,) -> (n, dim)."""
+        within = torch.arange(max(int(lengths.max()), 1), device=rows.device)
+        mask = within < lengths[:, None]
+        places = torch.where(mask, (lengths.cumsum(0) - lengths)[:, None] + within, 0)
+        if not len(rows):
+            rows = rows.new_zeros(1, rows.shape[1])
+        padded = rows.index_select(0, places.flatten()).view(*places.shape, -1)
+        return self.through(padded, mask)
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """The same from rows of the table: (n, length, inner)."""
+        """The same of padded texts: (n, length, inner), and what of them is text, (n, length) bool."""
         x = self.up(rms_norm(rows, rows.shape[-1:], eps=1e-6)).float()
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
@@ -189,6 +193,12 @@ def main_columns(rows: Floats, counts: npt.NDArray[np.float64], inner: int) -> F
     weighted = rows * np.sqrt(np.maximum(counts, 1.0))[:, None]
     axes: Floats = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :inner].astype(np.float32)
     return axes
+
+
+def _end_to_end(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Where the tokens of texts stand, one text after the other: (n,), (n,) -> (total,)."""
+    shifts = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(int(lengths.sum()), device=starts.device) + torch.repeat_interleave(shifts, lengths)
 
 
 def _spans(lengths: Sequence[int]) -> list[slice]:

@@ -5,6 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeGuard, Unpack
 
@@ -17,6 +18,7 @@ from nestling.model.output import cosine_matrix, output_array, output_width
 from nestling.model.rows import Table
 from nestling.safe import DAMAGED
 from nestling.text.check import Errors, check_texts, with_titles
+from nestling.text.plan import dump_plan
 from nestling.text.tokenizer import TextTokenizer
 
 Array = npt.NDArray[Any]
@@ -44,16 +46,17 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class How:
-    """The options of one call of `encode`, checked."""
+    """The options of one call of `encode`."""
 
-    dim: int
-    task: str | None
-    overflow: Overflow
-    normalize: bool
-    dtype: Dtype
-    threads: int | None
-    progress: bool
-    errors: Errors
+    dim: int | None = None
+    task: str | None = None
+    overflow: Overflow = "cut"
+    normalize: bool = True
+    dtype: Dtype = "float32"
+    threads: int | None = None
+    out: Array | None = None
+    progress: bool = False
+    errors: Errors = "strict"
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,14 @@ class Model(ABC):
     def __init__(self, stored_canaries: Array | None, stored_fingerprint: str | None) -> None:
         self._stored = (stored_canaries, stored_fingerprint)
 
+    def __repr__(self) -> str:
+        said = f"{self.table.size:,} rows x {self._columns()}, {self.document.scheme}, {self.licence}"
+        return f"<{type(self).__name__} {self.name}: {said}>"
+
     @property
     @abstractmethod
     def backend(self) -> str:
         """What runs, and with what."""
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """A sha256 over all that changes vectors."""
 
     @abstractmethod
     def parts(self) -> Parts:
@@ -102,9 +104,29 @@ class Model(ABC):
     def with_dim(self, dim: int) -> "Model":
         """The same model with this tier as its widest."""
 
+    def _columns(self) -> str:
+        """Of the table, and of a vector where these are others."""
+        return str(self.dim)
+
     @abstractmethod
-    def _fill(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
-        """Embed texts into `vectors`, (n, width). Returns how many were cut."""
+    def _said(self) -> tuple[Any, ...]:
+        """What changes vectors besides tensors and tokenizer."""
+
+    @abstractmethod
+    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
+        """Embed texts, whose options were checked, into `vectors`, (n, width). Returns how many were cut."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A sha256 over all that changes vectors: tensors, tokenizer, dropped tokens, limit, tasks, pooling."""
+        import hashlib
+
+        digest = hashlib.sha256(repr(self._said()).encode("utf-8"))
+        digest.update(hashlib.sha256(dump_plan(sorted_json(self.tokenizer.json)).encode("utf-8")).digest())
+        for name, tensor in sorted(self.parts().tensors.items()):
+            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return f"sha256:{digest.hexdigest()}"
 
     def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
         """The vectors without any option, and how many texts were cut; below 0 where `_fill` has to do it."""
@@ -133,7 +155,7 @@ class Model(ABC):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that have a prompt, or a token, of their own."""
-        return (*self.document.prompts, *self.document.task_tokens)
+        return self.document.tasks
 
     @property
     def licence(self) -> str:
@@ -179,66 +201,57 @@ class Model(ABC):
         if plain and self.takes_any_text and _as_is(texts):
             vectors, cut = self._plainly(texts)
         if cut < 0:
-            vectors, cut = self.encode_counting(
-                texts,
-                task=task,
-                dim=dim,
-                overflow=overflow,
-                normalize=normalize,
-                dtype=dtype,
-                threads=threads,
-                out=out,
-                progress=progress,
-                errors=errors,
-            )
+            how = How(dim, task, overflow, normalize, dtype, threads, out, progress, errors)
+            vectors, cut = self._embed(texts, how)
         if cut:
             warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
         return vectors
 
     def encode_counting(
-        self,
-        texts: str | Iterable[str],
-        *,
-        dim: int | None = None,
-        task: str | None = None,
-        overflow: Overflow = "cut",
-        normalize: bool = True,
-        dtype: Dtype = "float32",
-        threads: int | None = None,
-        out: Array | None = None,
-        progress: bool = False,
-        errors: Errors = "strict",
+        self, texts: str | Iterable[str], *, task: str | None = None, **options: Unpack[Options]
     ) -> tuple[Array, int]:
         """What `encode` gives, and how many texts were cut, without a warning."""
-        dim = self.dim if dim is None else self.check_dim(dim)
-        one_of("overflow", overflow, ("cut", "error", "split"))
-        one_of("errors", errors, ("strict", "replace"))
-        width = output_width(dim, dtype, normalize)
-        threads = None if threads is None else whole_number("threads", threads, 1)
-        prompt = self._prompt(task)
-        single = isinstance(texts, str)
+        return self._embed(texts, How(task=task, **options))
+
+    def _embed(self, texts: str | Iterable[str], how: How) -> tuple[Array, int]:
+        """Check the options and the texts, and embed these: their vectors, and how many were cut."""
+        dim = self.check_dim(how.dim)
+        one_of("overflow", how.overflow, ("cut", "error", "split"))
+        one_of("errors", how.errors, ("strict", "replace"))
+        width = output_width(dim, how.dtype, how.normalize)
+        if how.threads is not None:
+            whole_number("threads", how.threads, 1)
+        prompt = self._prompt(how.task)
         listed: list[str] | str
         if self.takes_any_text and not prompt and _as_is(texts):
             listed = texts
         else:
-            listed = [prompt + text for text in check_texts(texts, errors)[0]]
+            listed = [prompt + text for text in check_texts(texts, how.errors)[0]]
         count = 1 if isinstance(listed, str) else len(listed)
-        shape = (width,) if single else (count, width)
-        vectors = output_array(out, shape, np.dtype(np.uint8 if dtype == "binary" else dtype))
-        how = How(dim, task, overflow, normalize, dtype, threads, progress, errors)
-        return vectors, self._fill(listed, vectors.reshape(count, width), how)
+        shape = (width,) if isinstance(texts, str) else (count, width)
+        vectors = output_array(how.out, shape, np.dtype(np.uint8 if how.dtype == "binary" else how.dtype))
+        return vectors, self._fill(listed, vectors.reshape(count, width), dim, how)
+
+    def embed(self, sentences: str | Iterable[str], *, task: str | None = None, **options: Unpack[Options]) -> Array:
+        """`encode`, by the name it has in ogma."""
+        return self.encode(sentences, task=task, **options)
 
     def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
-        """`encode` with the model's prompt for queries, if it has one."""
-        return self.encode(texts, task="query" if "query" in self.tasks else None, **options)
+        """`encode` with the model's prompt or token for queries, if it has one."""
+        return self.encode(texts, task=self.route("query"), **options)
 
     def encode_document(
         self, texts: str | Iterable[str], *, titles: Iterable[str | None] | None = None, **options: Unpack[Options]
     ) -> Array:
-        """`encode` with the model's prompt for documents, if it has one; a title goes before its text."""
+        """`encode` with the model's prompt or token for documents, if it has one; a title goes before its text."""
         if titles is not None:
             texts = with_titles(texts, titles, options.get("errors", "strict"))
-        return self.encode(texts, task="document" if "document" in self.tasks else None, **options)
+        return self.encode(texts, task=self.route("document"), **options)
+
+    def route(self, role: str) -> str | None:
+        """The task of texts that are a "query" or a "document", as the model's file says; None where it has none."""
+        task = self.document.routes.get(role, role)
+        return task if task in self.tasks else None
 
     def similarity(self, queries: npt.ArrayLike, documents: npt.ArrayLike) -> Floats:
         """Cosines of queries with documents, of any dtype `encode` gives: (n, dim), (m, dim) -> (n, m) float32."""
@@ -292,6 +305,11 @@ class Model(ABC):
             f"{self.name} takes at most {self.max_tokens}.",
             'Shorten it, or pass overflow="split" or "cut".',
         )
+
+
+def unfit(name: str, error: ValueError) -> ModelFileError:
+    """The error for parts of a model that do not fit one another."""
+    return ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED)
 
 
 def _as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:

@@ -15,18 +15,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError, one_of
+from nestling.errors import InputError, one_of
 from nestling.files.nest import write_nest
 from nestling.files.parts import POOLINGS, Parts
-from nestling.model.common import Array, Floats, How, Model, Overflow, sorted_json
+from nestling.model.common import Array, Floats, How, Model, Overflow, unfit
 from nestling.model.layout import RowLayout, lay_out
 from nestling.model.native import DTYPES, CoreModel, native_model, usable_cores, with_bar
 from nestling.model.output import finish
 from nestling.model.pool import over_units, sum_rows, units_of
 from nestling.model.rows import CentroidRows, Table
-from nestling.safe import DAMAGED, check_target
+from nestling.safe import check_target
 from nestling.text.check import check_texts
-from nestling.text.plan import dump_plan
 from nestling.text.tokenizer import TextTokenizer
 from nestling.text.tokens import Tokens
 
@@ -57,9 +56,7 @@ class StaticModel(Model):
             if beyond:
                 raise ValueError(f"drop holds {beyond[0]}, the table has {self.table.size} rows")
         except ValueError as error:
-            raise ModelFileError(
-                f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED
-            ) from error
+            raise unfit(name, error) from error
         self._dropped = np.zeros(self.table.size, np.bool_)
         self._dropped[list(self.document.drop)] = True
         self._core: CoreModel = None
@@ -67,11 +64,6 @@ class StaticModel(Model):
             how = self.table.size, parts.document.drop, self.document.sublinear
             self._core = native_model(self.tokenizer.core, self._layout, *how)
         self.takes_any_text = self._core is not None
-
-    def __repr__(self) -> str:
-        document = self.document
-        shape = f"{self.table.size:,} rows x {document.dim}"
-        return f"<StaticModel {document.name}: {shape}, {document.scheme}, {document.licence}>"
 
     @property
     def backend(self) -> str:
@@ -82,31 +74,19 @@ class StaticModel(Model):
     def _layout(self) -> RowLayout:
         return lay_out(self.table)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A sha256 over all that changes vectors: table, tokenizer, dropped tokens, limit, prompts, pooling."""
-        import hashlib
-
-        digest = hashlib.sha256()
+    def _said(self) -> tuple[Any, ...]:
         document = self.document
-        said: tuple[Any, ...] = (
+        said = (
             document.scheme,
             document.dim,
             sorted(document.drop),
             document.max_tokens,
             sorted(document.prompts.items()),
         )
-        if document.pooling != "mean":
-            said += (document.pooling,)
-        digest.update(repr(said).encode("utf-8"))
-        digest.update(hashlib.sha256(dump_plan(sorted_json(self.tokenizer.json)).encode("utf-8")).digest())
-        for name, tensor in sorted(self.table.tensors().items()):
-            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
-            digest.update(np.ascontiguousarray(tensor).tobytes())
-        return f"sha256:{digest.hexdigest()}"
+        return said if document.pooling == "mean" else (*said, document.pooling)
 
-    def _fill(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
-        return (self._by_twin if self._core is None else self._by_core)(texts, vectors, how)
+    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
+        return (self._by_twin if self._core is None else self._by_core)(texts, vectors, dim, how)
 
     def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
         """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
@@ -119,34 +99,34 @@ class StaticModel(Model):
         limit = self.document.max_tokens
         return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
 
-    def _by_core(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
+    def _by_core(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
-        options = how.dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize, DTYPES[how.dtype]
+        options = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize, DTYPES[how.dtype]
         sliced = how.progress and not isinstance(texts, str)
         all_cut = 0
         for start, stop in with_bar(len(texts)) if sliced else [(0, len(texts))]:
             part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
             cut: int = self._core.encode(*part, *options, how.threads or usable_cores())
             if cut < 0:
-                return self._by_core_again(texts, vectors, how, start - 1 - cut)
+                return self._by_core_again(texts, vectors, dim, how, start - 1 - cut)
             all_cut += cut
         return all_cut
 
-    def _by_core_again(self, texts: Sequence[str] | str, vectors: Array, how: How, bad: int) -> int:
+    def _by_core_again(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How, bad: int) -> int:
         """The core stopped at texts[bad]: say why; or put U+FFFD for half characters, and do it again."""
         checked = check_texts(texts, how.errors)[0]  # raises for what is no text
         if how.errors == "replace" and checked != texts:
-            return self._by_core(checked, vectors, replace(how, errors="strict"))
+            return self._by_core(checked, vectors, dim, replace(how, errors="strict"))
         if len(checked) <= bad:
             raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
         raise self._too_long(bad, int(self.tokenizer.encode([checked[bad]]).lengths[0]))
 
-    def _by_twin(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
+    def _by_twin(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         """The same in numpy."""
 
         def work(span: tuple[int, int]) -> int:
             tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], how.overflow, span[0])
-            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, how.dim, self.document.sublinear)
+            sums = sum_rows(self._layout, ~self._dropped, tokens.ids, tokens.offsets, dim, self.document.sublinear)
             vectors[span[0] : span[1]] = finish(sums, kept, how.normalize, how.dtype)
             return cut
 

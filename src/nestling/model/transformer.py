@@ -2,13 +2,13 @@
 
 Texts run in parts of about one length, padded to a multiple of eight tokens, and never alone: so each is computed in
 the same way whatever comes beside it, and a text gives the same bits in any batch, with any number of threads. The
-limit on tokens of a part bounds the memory.
+limit on tokens of a part bounds the memory. In sublinear pooling the rows of a token that a text repeats are shorter
+each time (pool.py).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,20 @@ import numpy.typing as npt
 from nestling.errors import ModelFileError
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
-from nestling.model.common import Array, Floats, How, Model, sorted_json
+from nestling.model.common import Array, Floats, How, Model, unfit
 from nestling.model.graph import open_graph, run_graph
 from nestling.model.native import usable_cores
 from nestling.model.output import finish
-from nestling.model.pool import over_units
+from nestling.model.pool import over_units, repeat_weights
 from nestling.model.rows import Table, expect
 from nestling.safe import DAMAGED, check_target
-from nestling.text.plan import dump_plan
 from nestling.text.tokenizer import TextTokenizer
 
 BODY = "body."  # before the names of the matrices
 SCALES = ".scales"  # behind that of an int8 matrix
 STEP = 8  # tokens, of which a padded length is a multiple
 TOKENS_AT_ONCE = 4096  # padded
-Ids = npt.NDArray[np.int64]
+Piece = tuple[Array, Array]  # ids of tokens, and what each weighs
 
 
 class TransformerModel(Model):
@@ -55,9 +54,7 @@ class TransformerModel(Model):
             if self.table.size <= needed:
                 raise ValueError(f"ids go up to {needed}, the table has {self.table.size} rows")
         except ValueError as error:
-            raise ModelFileError(
-                f"Model {document.name}: {error}.", "Tensors that fit one another were expected.", DAMAGED
-            ) from error
+            raise unfit(document.name, error) from error
         self._session = open_graph(self._graph, self._weights)
         given = run_graph(
             self._session, self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64)
@@ -69,11 +66,6 @@ class TransformerModel(Model):
                 DAMAGED,
             )
 
-    def __repr__(self) -> str:
-        document = self.document
-        shape = f"{self.table.size:,} rows x {document.inner} -> {document.dim}"
-        return f"<TransformerModel {document.name}: {shape}, {document.scheme}, {document.licence}>"
-
     @property
     def backend(self) -> str:
         """What runs: onnxruntime, and its version."""
@@ -81,28 +73,26 @@ class TransformerModel(Model):
 
         return f"onnxruntime {onnxruntime.__version__}"
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A sha256 over all that changes vectors: table, matrices, graph, tokenizer, tasks, limit."""
-        document, digest = self.document, hashlib.sha256()
+    def _columns(self) -> str:
+        return f"{self.document.inner} -> {self.dim}"
+
+    def _said(self) -> tuple[Any, ...]:
+        document = self.document
         said = (document.scheme, document.dim, document.inner, sorted(document.drop), document.max_tokens)
-        digest.update(repr((*said, sorted(document.prompts.items()), sorted(document.task_tokens.items()))).encode())
-        digest.update(hashlib.sha256(dump_plan(sorted_json(self.tokenizer.json)).encode("utf-8")).digest())
-        for name, tensor in sorted(self.parts().tensors.items()):
-            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
-            digest.update(np.ascontiguousarray(tensor).tobytes())
-        return f"sha256:{digest.hexdigest()}"
+        tasks = [sorted(each.items()) for each in (document.prompts, document.task_tokens, document.routes)]
+        return (*said, *tasks, document.pooling)
 
     def parts(self) -> Parts:
-        graph = np.frombuffer(self._graph, np.uint8)
-        tensors = {**self.table.tensors(), **self._body, "graph": graph}
+        return self._parts_with(self.table)
+
+    def _parts_with(self, table: Table) -> Parts:
+        tensors = {**table.tensors(), **self._body, "graph": np.frombuffer(self._graph, np.uint8)}
         return Parts(self.document, tensors, self.tokenizer.packed, self.counts)
 
     def with_table(self, table: Table, **changes: Any) -> "TransformerModel":
         """The same model with another table, of as many columns, and changes to its document."""
         document = replace(self.document, **{"scheme": table.rows.scheme, "scores": {}, **changes})
-        tensors = {**self._body, "graph": self.parts().tensors["graph"], **table.tensors()}
-        return TransformerModel(replace(self.parts(), document=document, tensors=tensors))
+        return TransformerModel(replace(self._parts_with(table), document=document))
 
     def with_dim(self, dim: int) -> "TransformerModel":
         dims = self.dims[self.dims.index(self.check_dim(dim)) :]
@@ -114,11 +104,11 @@ class TransformerModel(Model):
         canaries = self.encode(self.document.canaries, overflow="split")
         write_nest(path, self.parts(), canaries, self.fingerprint)
 
-    def _fill(self, texts: Sequence[str] | str, vectors: Array, how: How) -> int:
+    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         texts = [texts] if isinstance(texts, str) else texts
         pieces, owners, cut = self._pieces(texts, how)
         means = np.zeros((len(pieces), self.dim), np.float32)
-        batches = list(_batches([len(piece) for piece in pieces]))
+        batches = list(_batches([len(piece) for piece, _ in pieces]))
 
         def work(span: tuple[int, int]) -> int:
             width, places = batches[span[0]]
@@ -127,41 +117,47 @@ class TransformerModel(Model):
 
         spans = [(place, place + 1) for place in range(len(batches))]
         over_units(work, spans, how.threads or min(usable_cores(), max(len(spans), 1)), how.progress)
-        weights = np.array([len(piece) for piece in pieces], np.float32)
-        sums, counts = np.zeros((len(texts), how.dim), np.float32), np.zeros(len(texts))
-        np.add.at(sums, owners, means[:, : how.dim] * weights[:, None])
-        np.add.at(counts, owners, weights)
+        lengths = np.array([len(piece) for piece, _ in pieces], np.float32)
+        sums, counts = np.zeros((len(texts), dim), np.float32), np.zeros(len(texts))
+        np.add.at(sums, owners, means[:, :dim] * lengths[:, None])
+        np.add.at(counts, owners, lengths)
         vectors[:] = finish(sums, counts, how.normalize, how.dtype)
         return cut
 
-    def _pieces(self, texts: Sequence[str], how: How) -> tuple[list[Ids], npt.NDArray[np.int64], int]:
-        """The ids of each text, the task's before them, in pieces within the limit; which text each piece is of, and
-        how many texts were cut. A text without a known token has no piece."""
+    def _pieces(self, texts: Sequence[str], how: How) -> tuple[list[Piece], npt.NDArray[np.int64], int]:
+        """The ids of each text and what each weighs, the task's before them, in pieces within the limit; which text
+        each piece is of, and how many texts were cut. A text without a known token has no piece."""
+        ids, offsets = self._known(texts)
+        weights = repeat_weights(ids, offsets) if self.document.sublinear else np.ones(len(ids), np.float32)
+        task = [self.document.task_tokens[how.task]] if how.task in self.document.task_tokens else []
+        assert self.max_tokens is not None, "a transformer has a limit"
+        room = self.max_tokens - len(task)
+        long = np.flatnonzero(np.diff(offsets) > room)
+        if len(long) and how.overflow == "error":
+            raise self._too_long(int(long[0]), int(offsets[long[0] + 1] - offsets[long[0]]) + len(task))
+        pieces, owners = [], []
+        for index, (start, stop) in enumerate(pairwise(offsets.tolist())):
+            for first in range(start, min(stop, start + room) if how.overflow == "cut" else stop, room):
+                span = slice(first, min(first + room, stop))
+                pieces.append((np.concatenate([task, ids[span]]), np.concatenate([np.ones(len(task)), weights[span]])))
+                owners.append(index)
+        return pieces, np.array(owners, np.int64), len(long) if how.overflow == "cut" else 0
+
+    def _known(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The ids of the texts, end to end, without those that are dropped, and where each text's begin."""
         tokens = self.tokenizer.encode(texts)
         known = ~np.isin(tokens.ids, self.document.drop)
-        head = [self.document.task_tokens[how.task]] if how.task in self.document.task_tokens else []
-        room = (self.max_tokens or len(tokens.ids) + 1) - len(head)
-        pieces, owners, cut = [], [], 0
-        for index in range(len(texts)):
-            span = slice(tokens.offsets[index], tokens.offsets[index + 1])
-            ids = tokens.ids[span][known[span]].astype(np.int64)
-            if len(ids) > room and how.overflow == "error":
-                raise self._too_long(index, len(ids) + len(head))
-            if len(ids) > room and how.overflow == "cut":
-                ids, cut = ids[:room], cut + 1
-            for start in range(0, len(ids), room):
-                pieces.append(np.concatenate([head, ids[start : start + room]]).astype(np.int64))
-                owners.append(index)
-        return pieces, np.array(owners, np.int64), cut
+        return tokens.ids[known].astype(np.int64), np.concatenate([[0], np.cumsum(known)])[tokens.offsets]
 
-    def _run(self, pieces: Sequence[Ids], width: int) -> Floats:
+    def _run(self, pieces: Sequence[Piece], width: int) -> Floats:
         """The means of pieces padded to `width`: (n, dim). One alone runs twice, as one among many does."""
         whole = pieces if len(pieces) > 1 else [*pieces, *pieces]
         ids, mask = np.zeros((2, len(whole), width), np.int64)
-        for place, piece in enumerate(whole):
-            ids[place, : len(piece)] = piece
+        weights = np.zeros((len(whole), width), np.float32)
+        for place, (piece, weight) in enumerate(whole):
+            ids[place, : len(piece)], weights[place, : len(piece)] = piece, weight
             mask[place, : len(piece)] = 1
-        rows = self.table.gather(ids.ravel()).reshape(*ids.shape, -1)
+        rows = self.table.gather(ids.ravel()).reshape(*ids.shape, -1) * weights[..., None]
         means = run_graph(self._session, rows, mask)[: len(pieces)]
         if not np.isfinite(means).all():
             raise ModelFileError(
