@@ -7,13 +7,15 @@ of the dims is a target too.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling.make.settings import Aim
+from nestling.make.student import TASKS
 from nestling.make.targets import Pooling, Targets
-from nestling.make.train import Bags, Lessons
+from nestling.make.train import Bags, Lessons, take
 from nestling.model.output import unit
 from nestling.model.pool import repeat_weights
 from nestling.model.static import StaticModel
@@ -28,25 +30,74 @@ GROUP_COLUMNS = 64  # on which texts are grouped
 GROUP_SAMPLE = 60_000
 
 
-def make_lessons(
-    model: StaticModel, views: Sequence[View], texts: Sequence[str], pairs: npt.NDArray[np.int64] | None, how: Aim
-) -> Lessons:
-    """Tokens by the model's tokenizer and targets by the views, which must be filled: float16 (n, dim), unit length."""
-    sample = texts[: how.sample]
-    means = [unit(targets.gather(sample, pooling)).mean(axis=0) for targets, pooling in views]
-    whole = _beside(views, means, sample)
-    axes = main_axes((whole.T @ whole).astype(np.float64) / max(len(whole), 1), how.dim, whiten=how.whiten)
-    del whole
-    aims = np.empty((len(texts), how.dim), np.float16)
-    for start in range(0, len(texts), AT_ONCE):
-        aims[start : start + AT_ONCE] = unit(_beside(views, means, texts[start : start + AT_ONCE]) @ axes)
-    return Lessons(bags(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
+@dataclass(frozen=True)
+class Axes:
+    """What brings views of a text onto its target. means: of the views; turn: (dims of all views, dim)."""
+
+    means: list[Floats]
+    turn: Floats
+
+    @classmethod
+    def of(cls, views: Sequence[View], sample: Sequence[str], how: Aim) -> "Axes":
+        """Main axes of the views of some texts, softly whitened."""
+        means = [unit(targets.gather(sample, pooling)).mean(axis=0) for targets, pooling in views]
+        whole = _beside(views, means, sample)
+        turn = main_axes((whole.T @ whole).astype(np.float64) / max(len(whole), 1), how.dim, whiten=how.whiten)
+        return cls(means, turn)
+
+    def targets(self, views: Sequence[View], texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        """The targets of texts: (n, dim), unit length."""
+        aims = np.empty((len(texts), self.turn.shape[1]), np.float16)
+        for start in range(0, len(texts), AT_ONCE):
+            aims[start : start + AT_ONCE] = unit(_beside(views, self.means, texts[start : start + AT_ONCE]) @ self.turn)
+        return aims
 
 
 def _beside(views: Sequence[View], means: Sequence[Floats], texts: Sequence[str]) -> Floats:
     """The views of the texts, each centred and at unit length, side by side: (n, dims of all)."""
     parts = zip(views, means, strict=True)
     return np.concatenate([unit(unit(targets.gather(texts, pooling)) - mean) for (targets, pooling), mean in parts], 1)
+
+
+def make_lessons(
+    model: StaticModel,
+    views: Sequence[View],
+    axes: Axes,
+    texts: Sequence[str],
+    pairs: npt.NDArray[np.int64] | None,
+    how: Aim,
+) -> Lessons:
+    """Tokens by the model's tokenizer and targets by the views, which must be filled: float16 (n, dim), unit length."""
+    aims = axes.targets(views, texts)
+    return Lessons(bags(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
+
+
+def with_tasks(lessons: Lessons, asked: Floats | npt.NDArray[np.float16], rows: int) -> Lessons:
+    """Lessons whose texts know their task: those that ask, anchors of pairs, and those that are asked for come once
+    more, as such, and the pairs are pairs of these.
+
+    asked: (anchors, dim) the targets of the anchors, in the order of their places. rows: of the table, before those of
+    the tasks (student.py).
+    """
+    assert lessons.pairs is not None, "tasks are those of pairs"
+    ask, anchors = np.unique(lessons.pairs[:, 0], return_inverse=True)
+    answer, positives = np.unique(lessons.pairs[:, 1], return_inverse=True)
+    texts = len(lessons.tokens.lengths)
+    parts = [take(lessons.tokens, places) for places in (np.arange(texts), ask, answer)]
+    lengths = np.concatenate([np.diff(offsets) for _, offsets, _ in parts])
+    tokens = Bags(
+        np.concatenate([ids.astype(lessons.tokens.ids.dtype) for ids, _, _ in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([weights for _, _, weights in parts]),
+    )
+    query, document, alike = (rows + TASKS.index(task) for task in ("QRY", "DOC", "SYM"))
+    return replace(
+        lessons,
+        tokens=tokens,
+        targets=np.concatenate([lessons.targets, asked, lessons.targets[answer]]),
+        pairs=np.stack([texts + anchors, texts + len(ask) + positives], axis=1),
+        tasks=np.repeat([alike, query, document], [texts, len(ask), len(answer)]),
+    )
 
 
 def bags(model: StaticModel, texts: Sequence[str]) -> Bags:

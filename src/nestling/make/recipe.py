@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import InputError
-from nestling.make.settings import Aim, Distillation, Looks, Repairing, Training, Vocabulary
+from nestling.make.settings import Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
@@ -29,19 +29,21 @@ TABLES: dict[str, dict[str, Any]] = {
     "targets": _keys(Looks, Aim),
     "train": _keys(Training),
     "again": _keys(Training),
+    "student": _keys(Body, Training),
     "tune": _keys(Training),
     "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int},
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
 }
 KINDS: dict[Any, str] = {
-    str: "A string", int: "A whole number", float: "A number", dict: "A table", tuple[str, ...]: "A list of strings",
+    str: "A string", int: "A whole number", float: "A number", bool: "true or false", dict: "A table",
+    tuple[str, ...]: "A list of strings",
     tuple[int, ...]: "A list of whole numbers", tuple[float, ...]: "A list of numbers",
 }  # fmt: skip
 NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "budget"}  # in each of these that is there
 STANDS_ON = {
     "vocabulary": ("corpus",), "targets": ("corpus",), "train": ("targets",), "again": ("train",),
-    "tune": ("train", "pairs"), "repair": ("train", "shrink"),
+    "student": ("train",), "tune": ("train", "pairs"), "repair": ("train", "shrink"),
 }  # fmt: skip
 
 
@@ -90,6 +92,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         for base in bases
         if table in recipe and base not in recipe
     ]
+    if "student" in recipe and "repair" in recipe:
+        raise InputError(
+            f"{path} has [student] and [repair].", "Static models can be repaired.", "Leave one of the two out."
+        )
     if lacking or "teacher" not in recipe:
         raise InputError(
             f"{path} lacks {', '.join(lacking) or '[teacher]'}.", "It is needed.", "See recipes/nano.toml."

@@ -1,6 +1,6 @@
 """From a recipe to a model: the stages in order, each kept in the cache, so that a run goes on where it stopped.
 
-    distil -> (targets: train -> born again -> tune on pairs) -> shrink -> repair -> score
+    distil -> (targets: train -> born again -> transformer -> tune on pairs) -> shrink -> repair -> score
 
 A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file,
 two recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain
@@ -27,19 +27,23 @@ from nestling.files.parts import Source
 from nestling.make.corpus import Corpus
 from nestling.make.distil import distil
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe, settings
-from nestling.make.settings import Aim, Distillation, Looks, Repairing, Training, Vocabulary
+from nestling.make.settings import Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
 from nestling.make.targets import Look, Targets
-from nestling.model.common import CutWarning
-from nestling.model.load import load_static
+from nestling.model.common import CutWarning, Model
+from nestling.model.load import load, load_static, load_transformer
 from nestling.model.static import StaticModel
+from nestling.model.transformer import TransformerModel
 from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.sizes import parse_size
+from nestling.shrink.transformer import shrink_transformer
 from nestling.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
+    from nestling.make.lessons import Axes, View
+    from nestling.make.student import Student
     from nestling.make.train import Lessons
 
 ROOM_FOR_SCORES = 200  # bytes that the scores of a task may take in the file, which are measured after shrinking.
@@ -48,13 +52,15 @@ QUICK_TEXTS, QUICK_PAIRS = 20_000, 5_000
 
 @dataclass(frozen=True)
 class Made:
-    """path: the model file. size: its bytes. trials: the shrink table, best first. scores: task -> dim -> score."""
+    """path: the model file. size: its bytes. trials: the shrink table, best first. scores: task -> dim -> score.
+    losses: of each stage that trains a transformer, a line a check."""
 
     path: Path
     size: int
     fingerprint: str
     trials: list[dict[str, Any]]
     scores: dict[str, dict[str, float]]
+    losses: dict[str, list[dict[str, float]]]
 
 
 def make(
@@ -92,7 +98,7 @@ def make(
     model.save(out)
     _check_size(out, recipe)
     write_text(out.with_suffix(".md"), card(model.document, out.stat().st_size))
-    return Made(out, out.stat().st_size, model.fingerprint, trials, scores)
+    return Made(out, out.stat().st_size, model.fingerprint, trials, scores, run.losses)
 
 
 class Run:
@@ -121,9 +127,10 @@ class Run:
         self.looks, self.aim = settings(Looks, recipe, "targets"), settings(Aim, recipe, "targets")
         self.others = [load_teacher(str(places.find(source)), device) for source in self.looks.others]
         self.folder = places.cache / "make"
+        self.losses: dict[str, list[dict[str, float]]] = {}
         self.key = hashlib.sha256(self._inputs())
 
-    def full(self) -> StaticModel:
+    def full(self) -> Any:
         """The float model that all that can be learnt has gone into."""
         model = distilled = self.distilled
         if "train" not in self.recipe:
@@ -144,6 +151,8 @@ class Run:
                     distilled, *self.lessons, self.aim, self.training("again"), *where, own=first.table.expanded()
                 ),
             )
+        if "student" in self.recipe:
+            return self.contextual(model)
         if "tune" in self.recipe:
             model = self.stage(
                 "tuned",
@@ -152,7 +161,58 @@ class Run:
             )
         return model
 
-    def shrunk(self, full: StaticModel) -> tuple[StaticModel, list[dict[str, Any]]]:
+    def contextual(self, model: StaticModel) -> TransformerModel:
+        """The transformer that starts as the trained static model, and learns from targets, and from pairs."""
+        from nestling.make import contextual as make_student
+
+        body = settings(Body, self.recipe, "student")
+        student = self.learnt("student", ("student",), lambda: make_student.new_student(model, body, self.seed), model)
+        if "tune" in self.recipe:
+            start = student
+            student = self.learnt("student-tuned", ("pairs", "tune"), lambda: start, model)
+        whole: TransformerModel = self.stage(
+            "transformer", (), lambda: make_student.to_model(student, model, body), load_transformer
+        )
+        return whole
+
+    def learnt(
+        self, name: str, tables: tuple[str, ...], start: "Callable[[], Student]", model: StaticModel
+    ) -> "Student":
+        """The student of a stage, whose last table says how it learns; a run that was killed goes on."""
+        from nestling.make import contextual as make_student
+        from nestling.make.train import train
+
+        path = self.enter(name, tables) / "student.safetensors"
+        if not path.exists():
+            student, how = start(), self.training(tables[-1])
+            lessons, held_out = self.lessons
+            if how.tasks:
+                lessons = self.with_tasks(lessons, model)
+            run = path.with_name("run.safetensors")
+            watch = {}
+            if dev := self.recipe["student"].get("dev"):
+                watch["watch"] = make_student.dev_scores(model, self.places.find(dev), how.longest)
+            lessons = lessons if how.pairs else replace(lessons, pairs=None)
+            train(student, lessons, held_out, how, self.device, self.progress, keep=run, **watch)
+            make_student.save_student(student, path)
+            run.unlink()
+        self.losses[name] = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
+        return make_student.load_student(path)
+
+    def with_tasks(self, lessons: "Lessons", model: StaticModel) -> "Lessons":
+        """The lessons, their pairs with their tasks; what asks is asked of the teacher with its prompt for that."""
+        from nestling.make.lessons import with_tasks
+
+        assert lessons.pairs is not None, "a recipe with [tune] has pairs"
+        own = next(self._looks())
+        asked = Targets(own.teacher, self.places.cache, replace(own.look, prompt=self.looks.query or own.look.prompt))
+        texts = self.texts[self.how.held_out :]
+        anchors = [texts[place] for place in np.unique(lessons.pairs[:, 0])]
+        asked.fill(anchors, self.progress)
+        views = [(asked, view[1]) if view[0].teacher is own.teacher else view for view in self.views]
+        return with_tasks(lessons, self.axes.targets(views, anchors), model.table.size)
+
+    def shrunk(self, full: Any) -> tuple[Any, list[dict[str, Any]]]:
         """The model within its budget, repaired if the recipe says so, and the table of what was tried."""
         if "shrink" not in self.recipe:
             return full, []
@@ -160,22 +220,20 @@ class Run:
         budget = parse_size(table["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
         held_out = list(self.corpus.texts(0, self.how.held_out)) if self.corpus else sample_texts()
 
-        def search() -> StaticModel:
-            model, rows = shrink_to_budget(
-                full,
-                budget,
-                held_out,
-                widths=table.get("widths", ()),
-                shares=table.get("shares", ()),
-                dim=table.get("dim"),
-                seed=self.seed,
-                progress=self.progress,
-            )
+        ways = {"widths": table.get("widths", ()), "shares": table.get("shares", ())}
+        ways |= {"seed": self.seed, "progress": self.progress}
+
+        def search() -> Model:
+            model: Model
+            if isinstance(full, StaticModel):
+                model, rows = shrink_to_budget(full, budget, held_out, dim=table.get("dim"), **ways)
+            else:
+                model, rows = shrink_transformer(full, budget, held_out, **ways)
             write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
             return model
 
         self.key.update(f"{full.fingerprint} {full.document}".encode())
-        model = self.stage("shrunk", ("shrink",), search)
+        model = self.stage("shrunk", ("shrink",), search, load)
         tried = json.loads((self.folder / "trials.json").read_text(encoding="utf-8"))
         if "repair" in self.recipe:
             from nestling.make import learn
@@ -193,19 +251,26 @@ class Run:
             model = self.stage("repaired", ("repair",), mend)
         return model, tried
 
-    def stage(self, name: str, tables: tuple[str, ...], make_it: Callable[[], StaticModel]) -> StaticModel:
-        """The model of a stage, made and saved if need be; loaded either way, so that both ways give the same bits.
+    def stage(
+        self,
+        name: str,
+        tables: tuple[str, ...],
+        make_it: Callable[[], Model],
+        read: Callable[[Path], Any] = load_static,
+    ) -> Any:
+        """The model of a stage, made and saved if need be; loaded either way, so that both ways give the same bits."""
+        path = self.enter(name, tables) / "model.nest"
+        if not path.exists():
+            make_it().save(path)
+        return read(path)
 
-        tables: of the recipe, which come into play with this stage.
-        """
+    def enter(self, name: str, tables: tuple[str, ...]) -> Path:
+        """The folder of a stage. tables: of the recipe, which come into play with it."""
         said = {table: self.recipe.get(table) for table in tables}
         self.key.update(json.dumps([name, said], sort_keys=True).encode())
         self.folder = self.places.cache / "make" / f"{name}-{self.key.hexdigest()[:12]}"
-        path = self.folder / "model.nest"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            make_it().save(path)
-        return load_static(path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
 
     def training(self, table: str) -> Training:
         how: Training = settings(Training, self.recipe, table, seed=self.seed)
@@ -248,13 +313,24 @@ class Run:
                     CutWarning,
                     stacklevel=2,
                 )
-        views = [(each, pooling) for each in targets for pooling in self.looks.poolings]
         place = {text: index for index, text in enumerate(self.texts)}
         held_out = self.how.held_out
         sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
         sides = sides[(sides >= held_out).all(axis=1)] - held_out
-        whole = make_lessons(self.distilled, views, self.texts, sides if len(sides) else None, self.aim)
-        return _split(whole, held_out)
+        pairs = sides if len(sides) else None
+        return _split(make_lessons(self.distilled, self.views, self.axes, self.texts, pairs, self.aim), held_out)
+
+    @cached_property
+    def views(self) -> "list[View]":
+        """What each teacher says of a text, in each of the poolings."""
+        return [(each, pooling) for each in self._looks() for pooling in self.looks.poolings]
+
+    @cached_property
+    def axes(self) -> "Axes":
+        """Those of the targets, which must be filled."""
+        from nestling.make.lessons import Axes
+
+        return Axes.of(self.views, self.texts[: self.aim.sample], self.aim)
 
     def _looks(self) -> Iterator[Targets]:
         """What each teacher says of texts."""
@@ -267,7 +343,7 @@ class Run:
         for teacher, prompt in zip(teachers, prompts, strict=True):
             yield Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
 
-    def describe(self, model: StaticModel) -> StaticModel:
+    def describe(self, model: Any) -> Any:
         """The model with what the recipe says of it, and what it was made from.
 
         Zeros stand for the recipe's hash, which a change of a late stage alters.

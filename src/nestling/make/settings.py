@@ -32,11 +32,13 @@ class Distillation:
 @dataclass(frozen=True)
 class Looks:
     """Who looks at the texts and how. others: teachers besides the recipe's own. prompts: what goes before a text, a
-    prompt for each teacher, the recipe's own first; none at all where left out. poolings: "sentence", "tokens" or both.
-    texts: of the corpus, 0 for all. max_tokens: of a text for a teacher. dtype: of the cached vectors."""
+    prompt for each teacher, the recipe's own first; none at all where left out. query: goes before what asks, the
+    anchors of pairs, for the recipe's own teacher, where a student learns tasks. poolings: "sentence", "tokens" or
+    both. texts: of the corpus, 0 for all. max_tokens: of a text for a teacher. dtype: of the cached vectors."""
 
     others: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
+    query: str = ""
     poolings: tuple[str, ...] = ("sentence", "tokens")
     texts: int = 0
     max_tokens: int = 256
@@ -55,6 +57,24 @@ class Aim:
 
 
 @dataclass(frozen=True)
+class Body:
+    """What makes a transformer of a static model. dim: columns of the blocks. layers: blocks. head: columns of an
+    attention head. inner: columns of the table, 0 for the static model's. static: whether there is a static path.
+    warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. routes: the
+    tasks of what asks and of what is asked for, none for no task. dev: an STS file that is scored while it learns."""
+
+    dim: int = 128
+    layers: int = 2
+    head: int = 64
+    inner: int = 0
+    static: bool = True
+    warm: bool = True
+    tokens: int = 1024
+    routes: tuple[str, ...] = ()
+    dev: str = ""
+
+
+@dataclass(frozen=True)
 class Training:
     """One way to train. The losses are those of losses.py.
 
@@ -68,8 +88,9 @@ class Training:
     contrastive loss between the sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text
     nearer to an anchor, by the teacher, than its own positive less this is no negative. ema: decay a step of the
     averaged table that is kept; 0 for none. checks: how often the held-out loss is taken; patience: checks without
-    gain before it ends, where no pairs count. seeds: how many runs from one start, whose tables are averaged. own: in
-    [again], the share of the student's own vectors in its targets.
+    gain before it ends, where no pairs count. tasks: share of texts that have the token of their task before them, in a
+    transformer. compiled: whether torch compiles the blocks, which needs a C++ compiler. seeds: how many runs from one
+    start, whose tables are averaged. own: in [again], the share of the student's own vectors in its targets.
     """
 
     epochs: float = 1.0
@@ -93,6 +114,8 @@ class Training:
     ema: float = 0.0
     checks: int = 10
     patience: int = 3
+    tasks: float = 0.0
+    compiled: bool = False
     seeds: int = 1
     own: float = 1.0
     seed: int = 0

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, rms_norm
 
+from nestling.errors import InputError
+
 Floats = npt.NDArray[np.float32]
 TASKS = ("QRY", "DOC", "SYM")  # rows of the table behind those of the tokenizer
 HEAD = 64  # columns of an attention head
@@ -40,6 +42,14 @@ class Size:
     head: int = HEAD
     static: bool = True
     out: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.head or self.head % 2:
+            raise InputError(
+                f"A student of {self.dim} columns has heads of {self.head}.",
+                "Heads of an even width that adds up to the columns were expected.",
+                "Choose another head.",
+            )
 
     @property
     def parameters(self) -> int:

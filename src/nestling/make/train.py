@@ -4,10 +4,13 @@ A step takes texts (and pairs of texts that belong together, if there are any), 
 targets that were cached before. One fused Adam: a million sentences take a few minutes on two cores.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,13 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from nestling.make import losses
+from nestling.make.checkpoint import Run
 from nestling.make.settings import Training
 from nestling.make.student import Student
 from nestling.text.tokens import Tokens
 
 Array = npt.NDArray[Any]
+Watch = Callable[[nn.Module], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -43,26 +48,38 @@ class Lessons:
 
     tokens: of n texts. targets: (n, D) float16 or float32, the teacher's vectors of them, main axes first; unit length
     is not needed. pairs: (m, 2) places of texts that belong together. groups: (n,) a number for each text, the same for
-    those that are alike, which then come together in a step.
+    those that are alike, which then come together in a step. tasks: (n,) the id that goes before each text, for a
+    student that knows tasks.
     """
 
     tokens: Bags
     targets: Array
     pairs: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
+    tasks: npt.NDArray[np.int64] | None = None
 
 
 def train(
-    student: nn.Module, lessons: Lessons, held_out: Lessons, how: Training, device: str = "cpu", progress: bool = False
+    student: nn.Module,
+    lessons: Lessons,
+    held_out: Lessons,
+    how: Training,
+    device: str = "cpu",
+    progress: bool = False,
+    *,
+    keep: Path | None = None,
+    watch: Watch = lambda _: {},
 ) -> list[dict[str, float]]:
-    """Train a student (tables.py), which is left as it was when its held-out loss was least; or, since that loss knows
-    nothing of pairs and can only rise where they count, as it was at the end.
+    """Train a student (tables.py, student.py), which is left as it was when its held-out loss was least; or, since that
+    loss knows nothing of pairs and can only rise where they count, as it was at the end.
 
-    Returns, per check, the step, the mean loss since the last one, and the held-out loss. The same inputs and seed give
-    the same student on one machine with as many threads.
+    keep: a file where the run is saved at each check, so that it goes on there when it was killed; beside it its log,
+    as JSON. watch: more figures of the student, for the log.
+
+    Returns, per check, the step, the mean loss since the last one, the held-out loss, and what `watch` says. The same
+    inputs and seed give the same student on one machine with as many threads.
     """
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")  # else sums over code words come in any order
-    random = np.random.default_rng(how.seed)
     student.to(device)
     kept = deepcopy(student) if how.ema else student
     optimizer = torch.optim.Adam(_groups(student, how), fused=True)
@@ -70,14 +87,17 @@ def train(
     units = len(lessons.tokens.lengths) if lessons.pairs is None else len(lessons.pairs)
     steps = max(int(how.epochs * units / how.batch), 1)
     every = max(steps // how.checks, 1)
-    best, state, waited = np.inf, deepcopy(student.state_dict()), 0
-    log: list[dict[str, float]] = []
+    run = Run(student, kept, optimizer, keep)
     recent: list[float] = []
-    with tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
-        for step, batch in zip(range(1, steps + 1), _batches(lessons, units, how, random), strict=False):
+    batches = islice(enumerate(_batches(lessons, units, how), 1), run.step, steps)
+    with (
+        _compiled(student, how),
+        tqdm(total=steps, initial=run.step, desc="train", unit="step", disable=not progress) as bar,
+    ):
+        for step, batch in batches:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(20 * step / steps, (steps - step + 1) / (0.95 * steps), 1.0)
-            loss = _loss(student, lessons, *batch, how, random)
+            loss = _loss(student, lessons, *batch, how, np.random.default_rng((how.seed, step)))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -86,18 +106,28 @@ def train(
             recent.append(loss.item())
             bar.update()
             if step % every == 0 or step == steps:
-                log.append(
-                    {"step": step, "loss": float(np.mean(recent)), "held_out": _held_out_loss(kept, held_out, how)}
-                )
-                bar.set_postfix(log[-1])
-                recent, waited = [], waited + 1
-                if log[-1]["held_out"] < best or lessons.pairs is not None:
-                    best, waited = log[-1]["held_out"], 0
-                    state = deepcopy(kept.state_dict())
-                if waited >= how.patience:
+                judged = _held_out_loss(kept, held_out, how)
+                figures = {"step": step, "loss": float(np.mean(recent)), "held_out": judged, **watch(kept)}
+                run.check(figures, best_counts=lessons.pairs is None)
+                bar.set_postfix(run.log[-1])
+                recent = []
+                if run.waited >= how.patience:
                     break
-    student.load_state_dict(state)
-    return log
+    student.load_state_dict(run.best)
+    return run.log
+
+
+@contextmanager
+def _compiled(student: nn.Module, how: Training) -> Iterator[None]:
+    """Within it, torch compiles what stands behind the table of a transformer, if `how` says so."""
+    if not (how.compiled and isinstance(student, Student)):
+        yield
+        return
+    student.through = torch.compile(student.through, dynamic=True)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del student.through
 
 
 def _groups(student: nn.Module, how: Training) -> list[dict[str, Any]]:
@@ -115,11 +145,9 @@ def _average(kept: nn.Module, student: nn.Module, share: float) -> None:
         mine.lerp_(its, share)
 
 
-def _batches(
-    lessons: Lessons, units: int, how: Training, random: np.random.Generator
-) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+def _batches(lessons: Lessons, units: int, how: Training) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
     """Places of texts, and how many of them, counted from the first, are the anchors of as many that follow."""
-    texts = len(lessons.tokens.lengths)
+    random, texts = np.random.default_rng(how.seed), len(lessons.tokens.lengths)
     while True:
         order = _shuffled(random, units, lessons.groups if lessons.pairs is None else None, how.near)
         for start in range(0, max(units - how.batch + 1, 1), how.batch):
@@ -147,7 +175,10 @@ def _loss(
     student: nn.Module, lessons: Lessons, places: Array, anchors: int, how: Training, random: np.random.Generator | None
 ) -> Tensor:
     device = next(student.parameters()).device
-    x = pool(student, lessons.tokens, places, how.longest, how.dropout if random else 0.0, random)
+    heads = None
+    if lessons.tasks is not None and how.tasks and random is not None:
+        heads = np.where(random.random(len(places)) < how.tasks, lessons.tasks[places], -1)
+    x = pool(student, lessons.tokens, places, how.longest, how.dropout if random else 0.0, random, heads)
     y = normalize(torch.from_numpy(np.ascontiguousarray(lessons.targets[places], np.float32)).to(device))
     loss = distillation(how)(x, y)
     if anchors:
@@ -184,13 +215,17 @@ def pool(
     longest: int = 0,
     dropout: float = 0.0,
     random: np.random.Generator | None = None,
+    heads: npt.NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """The mean rows of the texts at `places`: (n, d). dropout: share of tokens left out, drawn from `random`."""
+    """The mean rows of the texts at `places`: (n, d). dropout: share of tokens left out, drawn from `random`. heads:
+    (n,) the ids that go before the texts, -1 for none."""
     ids, offsets, weights = take(tokens, places, longest)
     if dropout and random is not None:
         kept = random.random(len(ids)) >= dropout
         offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
         ids, weights = ids[kept], weights[kept]
+    if heads is not None:
+        ids, offsets, weights = _headed(ids, offsets, weights, heads)
     device = next(student.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=isinstance(student, Student)):
         sums: Tensor = student(*(torch.from_numpy(each).to(device) for each in (ids, offsets[:-1], weights)))
@@ -209,6 +244,16 @@ def take(
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     chosen = np.repeat(starts, lengths) + within
     return tokens.ids[chosen].astype(np.int64), offsets, tokens.weights[chosen]
+
+
+def _headed(
+    ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], heads: Array
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Texts, end to end, with an id more before those that have one."""
+    chosen = heads >= 0
+    starts = offsets[:-1][chosen]
+    shifts = np.concatenate([[0], np.cumsum(chosen)])
+    return np.insert(ids, starts, heads[chosen]), offsets + shifts, np.insert(weights, starts, np.float32(1))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """`load`: a shipped name, a .nest file, a folder, or a hub id -> a model."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from nestling.model.common import Array, Model
 from nestling.model.pack import to_int4, to_int8
 from nestling.model.rows import FloatRows, Int4Rows, Int8Rows, Table
 from nestling.model.static import StaticModel
+
+if TYPE_CHECKING:
+    from nestling.model.transformer import TransformerModel
 
 TableDtype = Literal["float32", "float16", "int8", "int4"]
 
@@ -38,6 +41,18 @@ def load(
     if dim is not None:
         model = model.with_dim(dim)
     return model if dtype is None else model.with_table(requantize(model.table, dtype))
+
+
+def load_transformer(source: str | Path) -> "TransformerModel":
+    """Load a transformer. Raises InputError for any other."""
+    from nestling.model.transformer import TransformerModel
+
+    model = load(source)
+    if not isinstance(model, TransformerModel):
+        raise InputError(
+            f"{model.name} is a static model.", "A transformer was expected.", "Choose one, such as micro."
+        )
+    return model
 
 
 def load_static(source: str | Path) -> StaticModel:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.files.texts import read_table
-from nestling.model.static import StaticModel
+from nestling.model.common import Model
 
 
 def spearman(left: npt.NDArray[np.floating], right: npt.NDArray[np.floating]) -> float:
@@ -23,7 +23,7 @@ def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return shared
 
 
-def score_sts(model: StaticModel, path: Path) -> dict[str, float]:
+def score_sts(model: Model, path: Path) -> dict[str, float]:
     """mteb's cosine_spearman of each tier on one STS split: dim -> Spearman, rounded to four digits.
 
     path: a Parquet file with the columns sentence1, sentence2 and score.

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nestling.errors import InputError
+from nestling.model.common import Model
 from nestling.model.load import requantize
 from nestling.model.rows import Table
 from nestling.model.static import StaticModel
@@ -131,7 +132,7 @@ def without_counts(model: StaticModel) -> StaticModel:
     return StaticModel(replace(model.parts(), counts=None))
 
 
-def file_size(model: StaticModel) -> int:
+def file_size(model: Model) -> int:
     """Bytes of the model's .nest file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.nest"

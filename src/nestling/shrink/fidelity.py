@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError
-from nestling.model.static import StaticModel
+from nestling.model.common import Model
 from nestling.score.sts import spearman
 
 Floats = npt.NDArray[np.float32]
@@ -19,7 +19,7 @@ HELD_OUT = 4_000
 class Judge:
     """Compares models with a reference on held-out texts. The pairs are drawn once, from the seed."""
 
-    def __init__(self, reference: StaticModel, texts: Sequence[str], *, pairs: int = 20_000, seed: int = 0) -> None:
+    def __init__(self, reference: Model, texts: Sequence[str], *, pairs: int = 20_000, seed: int = 0) -> None:
         self.texts = list(texts)
         if len(self.texts) < 2:
             raise InputError(
@@ -32,7 +32,7 @@ class Judge:
         self.left, self.right = self.left[apart], self.right[apart]
         self.similarities = self._similarities(self.vectors)
 
-    def __call__(self, model: StaticModel) -> tuple[float, float]:
+    def __call__(self, model: Model) -> tuple[float, float]:
         """Mean cosine of a text's two vectors, the reference's cut to the model's dims (whose order must be the same),
         and Spearman's correlation of the two models' similarities over the pairs."""
         vectors: Floats = model.encode(self.texts, overflow="split")

@@ -1,0 +1,106 @@
+"""A transformer in few bytes: its matrices in int8, its table like that of a static model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling.errors import InputError
+from nestling.files.parts import Parts
+from nestling.model.pack import to_int8
+from nestling.model.rows import FloatRows, Int8Rows, ProductRows, Table
+from nestling.model.static import StaticModel
+from nestling.model.transformer import BODY, SCALES, TransformerModel
+from nestling.shrink.budget import Row, file_size, shrink_to_budget
+
+Floats = npt.NDArray[np.float32]
+
+
+def with_int8_body(model: TransformerModel) -> TransformerModel:
+    """The same model, its matrices in int8 with a scale a column."""
+    parts = model.parts()
+    tensors = dict(parts.tensors)
+    for name, matrix in parts.tensors.items():
+        if name.startswith(BODY) and matrix.dtype == np.float32:
+            values, scales = to_int8(np.ascontiguousarray(matrix.T))
+            tensors |= {name: np.ascontiguousarray(values.T), name + SCALES: scales.astype(np.float32)}
+    return TransformerModel(replace(parts, tensors=tensors))
+
+
+def shrink_transformer(
+    model: TransformerModel,
+    budget: int,
+    texts: Sequence[str],
+    *,
+    widths: Sequence[int],
+    shares: Sequence[float] = (),
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[TransformerModel, list[Row]]:
+    """The model within `budget` bytes: matrices in int8; product codes for the rows of the tokens, which are judged as
+    those of a static model are (budget.py). The rows of the tasks stay as exact ones.
+
+    Raises InputError where no scheme fits.
+    """
+    if not widths:
+        raise InputError("No widths of product codes were given.", "Those of a transformer are needed.", "Give widths.")
+    model = with_int8_body(model)
+    bare = table_alone(model)
+    room = budget - (file_size(model) - file_size(bare))
+    small, rows = shrink_to_budget(bare, room, texts, widths=widths, shares=shares, seed=seed, progress=progress)
+    return with_tokens(model, small), rows
+
+
+def table_alone(model: TransformerModel) -> StaticModel:
+    """The rows of the tokens, without those of tasks, as a static model."""
+    tokens = _tokens(model)
+    inner = model.table.dim
+    document = replace(
+        model.document,
+        architecture="static",
+        scheme="float",
+        dim=inner,
+        dims=(inner,),
+        inner=None,
+        task_tokens={},
+        routes={},
+        max_tokens=None,
+    )
+    rows = FloatRows(model.table.expanded()[:tokens])
+    return StaticModel(Parts(document, Table(rows).tensors(), model.tokenizer.packed, model.counts))
+
+
+def with_tokens(model: TransformerModel, table: StaticModel) -> TransformerModel:
+    """The model with the tokens and rows of a static one, and the rows of its own tasks behind these."""
+    first = _tokens(model)
+    tasks = {task: table.table.size + token - first for task, token in model.document.task_tokens.items()}
+    rows = _append(table.table, model.table.expanded()[first:])
+    parts = model.parts()
+    own = {name: each for name, each in parts.tensors.items() if name == "graph" or name.startswith(BODY)}
+    document = replace(model.document, scheme=rows.rows.scheme, drop=table.document.drop, task_tokens=tasks)
+    return TransformerModel(Parts(document, {**rows.tensors(), **own}, table.tokenizer.packed, table.counts))
+
+
+def _tokens(model: TransformerModel) -> int:
+    return min(model.document.task_tokens.values(), default=model.table.size)
+
+
+def _append(table: Table, rows: Floats) -> Table:
+    """Product codes with some exact rows more, whose tokens come last."""
+    coded = table.rows
+    assert isinstance(coded, ProductRows), "codes of given widths"
+    size = table.size
+    weights, levels = table.weights, table.levels
+    if weights is not None and levels is not None:
+        lengths = np.linalg.norm(rows, axis=1)
+        nearest = np.abs(levels[None, :] - lengths[:, None]).argmin(axis=1)
+        rows, weights = rows / levels[nearest][:, None], np.concatenate([weights, nearest.astype(weights.dtype)])
+    values, scales = to_int8(rows)
+    exact = Int8Rows(
+        np.concatenate([coded.exact.values, values]),
+        np.concatenate([coded.exact.scales, scales.astype(coded.exact.scales.dtype)]),
+    )
+    ids = np.concatenate([coded.exact_ids.astype(np.uint32), np.arange(size, size + len(rows), dtype=np.uint32)])
+    smallest = np.uint16 if size + len(rows) <= 2**16 else np.uint32
+    return Table(replace(coded, exact=exact, exact_ids=ids.astype(smallest)), weights, levels)

@@ -1,0 +1,166 @@
+"""recipes/micro.toml end to end, quick: a transformer that starts as its static model, learns, and fits its budget."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nestling.make.train as training
+from nestling.errors import InputError
+from nestling.make.contextual import dev_scores, load_student, new_student, save_student, to_model
+from nestling.make.lessons import bags
+from nestling.make.recipe import read_recipe
+from nestling.make.run import Made, make
+from nestling.make.settings import Body, Training
+from nestling.make.train import Lessons, train
+from nestling.model.load import load_transformer
+from nestling.model.output import unit
+from nestling.model.static import StaticModel
+from nestling.score.sts import score_sts
+from nestling.shrink.fidelity import sample_texts
+from tests.conftest import SAMPLES, model_of
+from tests.make.test_run import SMALL, inputs, small
+
+SMALLER = {
+    '"3MB"': '"150KB"', "layers = 3": "layers = 2", "epochs = 3.0": "epochs = 1.0", "checks = 40": "checks = 4",
+    "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
+    "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 7_000": "words = 40", "prune = 5": "prune = 2",
+}  # fmt: skip
+DIM = 16
+
+
+def micro(folder: Path, **more: str) -> Path:
+    return small("micro", folder, **{**SMALLER, **more})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contextual")
+    inputs(folder / "cache")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(home: Path) -> Made:
+    return make(micro(home), home / "micro.nest", data=SAMPLES, cache=home / "cache", quick=True)
+
+
+def test_a_recipe_makes_a_transformer(home: Path, made: Made) -> None:
+    names = sorted(path.name.rpartition("-")[0] for path in (home / "cache/make").iterdir())
+    assert names == ["distilled", "shrunk", "student", "student-tuned", "trained", "transformer"]
+    assert not list((home / "cache/make").rglob("run.safetensors"))
+    model = load_transformer(made.path)
+    assert made.size <= 150_000
+    assert model.dims == (48, 32)
+    assert model.max_tokens == 64
+    assert model.document.scheme == "product"
+    assert model.tasks == ("qry", "doc", "sym")
+    assert (model.route("query"), model.route("document")) == ("qry", "doc")
+    assert [source.role for source in model.lineage] == ["teacher", "data", "data"]
+    assert len(model.verify()) == 3
+    assert min(check.cosine for check in model.verify()) > 0.999
+    texts = [" ".join(text.split()[:20]) for text in sample_texts()[:50]]
+    whole = next(path for path in (home / "cache/make").glob("transformer-*/model.nest"))
+    for task in (None, "qry"):
+        near = np.einsum("ij,ij->i", model.encode(texts, task=task), load_transformer(whole).encode(texts, task=task))
+        assert near.mean() > 0.95
+
+
+def test_its_losses_are_reported(made: Made) -> None:
+    assert set(made.losses) == {"student", "student-tuned"}
+    log = made.losses["student"]
+    assert [set(line) for line in log] == [{"step", "loss", "held_out", "dev"}] * len(log)
+    assert log[-1]["held_out"] < log[0]["held_out"]
+    json.dumps(made.losses)
+
+
+def test_the_same_inputs_give_the_same_bytes(home: Path, made: Made, tmp_path: Path) -> None:
+    inputs(tmp_path / "cache")
+    shutil.copytree(home / "cache/targets", tmp_path / "cache/targets")
+    again = make(micro(tmp_path), tmp_path / "b.nest", data=SAMPLES, cache=tmp_path / "cache", quick=True)
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+def test_a_student_is_not_repaired(tmp_path: Path) -> None:
+    path = micro(tmp_path)
+    path.write_text(path.read_text() + "\n[repair]\nrounds = 1\n")
+    with pytest.raises(InputError, match="has \\[student\\] and \\[repair\\]"):
+        read_recipe(path)
+
+
+@pytest.fixture(scope="module")
+def static() -> StaticModel:
+    return model_of("wordpiece")
+
+
+@pytest.fixture(scope="module")
+def lessons(static: StaticModel) -> tuple[Lessons, Lessons]:
+    """Texts, and targets that say more than the bag of their tokens."""
+    texts = sample_texts()[:400]
+    random = np.random.default_rng(0)
+    aims = unit(static.encode(texts) + 0.3 * random.standard_normal((400, DIM)).astype(np.float32)).astype(np.float16)
+    tokens = bags(static, texts)
+    return Lessons(tokens.span(0, 350), aims[:350]), Lessons(tokens.span(350, 400), aims[350:])
+
+
+def test_it_starts_as_the_static_model(static: StaticModel) -> None:
+    body = Body(dim=32, layers=1, head=16, tokens=512)
+    texts = sample_texts()[:30]
+    mean = static.encode(texts)
+    model = to_model(new_student(static, body, 0), static, body)
+    np.testing.assert_allclose(model.encode(texts), mean, atol=1e-5)
+    cold = to_model(new_student(static, Body(dim=32, layers=1, head=16, tokens=512, warm=False), 0), static, body)
+    assert np.abs(cold.encode(texts) - mean).max() > 0.1
+
+
+def test_a_student_comes_back_as_it_was(static: StaticModel, tmp_path: Path) -> None:
+    student = new_student(static, Body(dim=32, layers=1, head=16), 3)
+    save_student(student, tmp_path / "student.safetensors")
+    again = load_student(tmp_path / "student.safetensors")
+    assert again.size == student.size
+    for one, other in zip(student.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_that_was_killed_goes_on(
+    static: StaticModel, lessons: tuple[Lessons, Lessons], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float
+) -> None:
+    body, how = Body(dim=32, layers=1, head=16), Training(epochs=6, batch=32, checks=6, ema=ema, dropout=0.1)
+    whole = new_student(static, body, 0)
+    log = train(whole, *lessons, how)
+    killed, calls = new_student(static, body, 0), []
+    loss = training._held_out_loss
+
+    def kill(*given: object) -> float:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return loss(*given)
+
+    monkeypatch.setattr(training, "_held_out_loss", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, *lessons, how, keep=tmp_path / "run.safetensors")
+    assert len(json.loads((tmp_path / "run.json").read_text())) == 3
+    again = new_student(static, body, 0)
+    assert train(again, *lessons, how, keep=tmp_path / "run.safetensors") == log
+    assert len(calls) == 4 + len(log) - 3
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_dev_scores_are_those_of_the_model(home: Path, made: Made, static: StaticModel) -> None:
+    body = Body(dim=32, layers=1, head=16, tokens=512)
+    student = new_student(static, body, 0)
+    found = dev_scores(static, home / "cache/sts.parquet", 64)(student)
+    exact = score_sts(to_model(student, static, body), home / "cache/sts.parquet")["16"]
+    assert found["dev"] == pytest.approx(exact, abs=0.01)  # in bfloat16
+
+
+def test_the_small_names_of_tests_stand_in_the_recipe() -> None:
+    text = Path("recipes/micro.toml").read_text()
+    assert all(old in text for old in SMALLER)
+    assert sum(old in text for old in SMALL) > 8
