@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from nestling.files.parts import Parts
-from nestling.make.export import export
+from nestling.make.export import export, in_int8
 from nestling.make.student import Size, Student
 from nestling.model.rows import FloatRows, Table
-from nestling.model.transformer import BODY
+from nestling.model.transformer import BODY, FAST, GRAPH
 from tests.conftest import model_of
 
 LONGEST = 256
@@ -47,5 +47,6 @@ def parts_of(student: Student, kind: str) -> Parts:
         routes={"query": "qry", "document": "doc"},
     )
     body = {BODY + name: each for name, each in weights.items()}
-    tensors = {**Table(FloatRows(student.table())).tensors(), **body, "graph": np.frombuffer(graph, np.uint8)}
+    tensors = {**Table(FloatRows(student.table())).tensors(), **body, GRAPH: np.frombuffer(graph, np.uint8)}
+    tensors[FAST] = np.frombuffer(in_int8(graph), np.uint8)
     return Parts(document, tensors, static.tokenizer)

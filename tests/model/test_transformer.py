@@ -14,11 +14,13 @@ import nestling
 from nestling.errors import InputError, ModelFileError
 from nestling.files.parts import Parts, document_from_json, document_to_json
 from nestling.make.student import Student
+from nestling.model.graph import SCALES
 from nestling.model.load import load_static
 from nestling.model.pack import to_int8
 from nestling.model.pool import repeat_weights
 from nestling.model.rows import Int8Rows, Table
-from nestling.model.transformer import BODY, SCALES, TransformerModel
+from nestling.model.transformer import BODY, TransformerModel
+from nestling.shrink.transformer import with_int8_body
 from tests.students import LONGEST, parts_of, student_of
 
 DIM = 32
@@ -97,6 +99,29 @@ def test_the_same_bits_in_any_batch(
     assert np.array_equal(model.encode(texts, overflow="split"), whole)
     assert not whole[200].any()
     np.testing.assert_allclose(np.linalg.norm(np.delete(whole, 200, axis=0), axis=1), 1, atol=1e-6)
+
+
+def test_int8_fast_is_near_and_the_same_in_any_batch(
+    model: TransformerModel, sentences: list[str], tmp_path: Path
+) -> None:
+    texts = sentences[:60]
+    small = with_int8_body(model)
+    small.save(tmp_path / "small.nest")
+    near = nestling.load(tmp_path / "small.nest")
+    fast = nestling.load(tmp_path / "small.nest", dtype="int8-fast")
+    one, other = near.encode(texts), fast.encode(texts)
+    cosines = np.einsum("ij,ij->i", one, other)
+    assert 0.999 < cosines.min() < 1 - 1e-6
+    assert np.einsum("ij,ij->i", model.encode(texts), one).min() > 0.999
+    for place in (0, 31, 59):
+        assert np.array_equal(fast.encode(texts[place]), other[place])
+    assert np.array_equal(fast.with_dim(16).encode(texts, threads=2), fast.encode(texts, dim=16))
+    assert fast.fingerprint != near.fingerprint
+    assert fast.verify() == []
+    with pytest.raises(InputError, match="no matrices in int8"):
+        model.with_int8_fast()
+    with pytest.raises(InputError, match="A transformer was expected"):
+        nestling.load("nano", dtype="int8-fast")
 
 
 def test_options_are_those_of_every_model(model: TransformerModel, sentences: list[str]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
-from nestling.make.export import export
+from nestling.make.export import export, in_int8
 from nestling.make.lessons import bags
 from nestling.make.settings import Body
 from nestling.make.student import TASKS, Size, Student
@@ -20,7 +20,7 @@ from nestling.make.train import pool
 from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, TransformerModel
+from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel
 from nestling.safe import read_header, read_tensors, write_tensors
 from nestling.score.sts import spearman
 from nestling.shrink.dims import tiers_of
@@ -69,7 +69,8 @@ def to_model(student: Student, model: StaticModel, body: Body) -> TransformerMod
         routes=dict(zip(("query", "document"), body.routes, strict=False)),
         scores={},
     )
-    tensors = {**Table(FloatRows(student.table())).tensors(), "graph": np.frombuffer(graph, np.uint8)}
+    tensors = {**Table(FloatRows(student.table())).tensors(), GRAPH: np.frombuffer(graph, np.uint8)}
+    tensors[FAST] = np.frombuffer(in_int8(graph), np.uint8)
     tensors |= {BODY + name: matrix for name, matrix in matrices.items()}
     return TransformerModel(Parts(document, tensors, model.tokenizer.packed, model.counts))
 

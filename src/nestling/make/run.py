@@ -280,11 +280,12 @@ class Run:
     def distilled(self) -> StaticModel:
         """The first stage: what the teacher says of each token alone."""
         words = settings(Vocabulary, self.recipe, "vocabulary") if "vocabulary" in self.recipe else None
-        return self.stage(
+        model: StaticModel = self.stage(
             "distilled",
             ("vocabulary", "distil"),
             lambda: distil(self.teacher, self.corpus, self.how, self.places.cache, self.progress, words),
         )
+        return model
 
     @cached_property
     def sides(self) -> list[tuple[str, str]]:

@@ -14,13 +14,15 @@ from nestling.errors import MissingExtraError, ModelFileError
 from nestling.safe import DAMAGED
 
 NOWHERE = "/"  # an absolute path, which onnxruntime does not take for a model that came as bytes
+INT8, SCALES = ".int8", ".scales"  # behind the names of matrices in whole numbers, and of their scales
 PLACE = re.compile(rb"location\x12(.)(?=(.))", re.DOTALL)  # of external data, in the bytes of a graph
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-def open_graph(graph: bytes, weights: dict[str, Floats], threads: int = 1) -> Any:
-    """An onnxruntime session. weights: name -> float32, all that the graph lacks.
+def open_graph(graph: bytes, weights: dict[str, Array], threads: int = 1) -> Any:
+    """An onnxruntime session. weights: by name, all that the graph lacks, and maybe more.
 
     Its memory goes back after each run: onnxruntime keeps the most that it ever needed otherwise.
     Raises MissingExtraError without onnxruntime, ModelFileError for what is no such graph.
@@ -35,6 +37,7 @@ def open_graph(graph: bytes, weights: dict[str, Floats], threads: int = 1) -> An
     how.intra_op_num_threads, how.inter_op_num_threads = threads, 1
     how.enable_cpu_mem_arena = how.enable_mem_pattern = False
     how.log_severity_level = 4
+    weights = {name: each for name, each in weights.items() if _named(name) in graph}
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(each)) for each in weights.values()]
     how.add_external_initializers(list(weights), values)
     try:
@@ -55,6 +58,12 @@ def run_graph(session: Any, rows: Floats, mask: Ints) -> Floats:
     except Exception as error:  # as above; shapes that do not fit one another show here alone
         raise _refused(str(error).splitlines()[0][:200]) from error
     return means
+
+
+def _named(name: str) -> bytes:
+    """How the bytes of a graph name a tensor: the field's number, the length, the name."""
+    raw = name.encode()
+    return b"\x42" + bytes([len(raw) % 128]) + raw
 
 
 def _refused(why: str) -> ModelFileError:

@@ -17,7 +17,7 @@ from nestling.model.static import StaticModel
 if TYPE_CHECKING:
     from nestling.model.transformer import TransformerModel
 
-TableDtype = Literal["float32", "float16", "int8", "int4"]
+TableDtype = Literal["float32", "float16", "int8", "int4", "int8-fast"]
 
 
 def shipped() -> dict[str, Path]:
@@ -33,21 +33,27 @@ def load(
 
     source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a
     hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4"
-    with a scale a row, or widen it. revision: of a hub id.
+    with a scale a row, or widen it; "int8-fast" is for transformers: their matrices are multiplied in whole numbers.
+    revision: of a hub id.
 
     Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
     """
     model = _open(locate(source, revision))
     if dim is not None:
         model = model.with_dim(dim)
+    if dtype == "int8-fast":
+        return _transformer(model).with_int8_fast()
     return model if dtype is None else model.with_table(requantize(model.table, dtype))
 
 
 def load_transformer(source: str | Path) -> "TransformerModel":
     """Load a transformer. Raises InputError for any other."""
+    return _transformer(load(source))
+
+
+def _transformer(model: Model) -> "TransformerModel":
     from nestling.model.transformer import TransformerModel
 
-    model = load(source)
     if not isinstance(model, TransformerModel):
         raise InputError(
             f"{model.name} is a static model.", "A transformer was expected.", "Choose one, such as micro."

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import ModelFileError
+from nestling.errors import InputError, ModelFileError
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.model.common import Array, Floats, How, Model, unfit
-from nestling.model.graph import open_graph, run_graph
+from nestling.model.graph import INT8, SCALES, open_graph, run_graph
 from nestling.model.native import usable_cores
 from nestling.model.output import finish
 from nestling.model.pool import over_units, repeat_weights
@@ -28,34 +28,45 @@ from nestling.safe import DAMAGED, check_target
 from nestling.text.tokenizer import TextTokenizer
 
 BODY = "body."  # before the names of the matrices
-SCALES = ".scales"  # behind that of an int8 matrix
+GRAPH, FAST = "graph", "graph.int8"
 STEP = 8  # tokens, of which a padded length is a multiple
 TOKENS_AT_ONCE = 4096  # padded
 Piece = tuple[Array, Array]  # ids of tokens, and what each weighs
 
 
 class TransformerModel(Model):
-    """A loaded transformer. Made by `nestling.load`; safe to share between threads."""
+    """A loaded transformer. Made by `nestling.load`; safe to share between threads.
+
+    fast: whether matrices are multiplied in whole numbers, which rounds each token's columns to 8 bits.
+    """
 
     def __init__(
-        self, parts: Parts, stored_canaries: Array | None = None, stored_fingerprint: str | None = None
+        self,
+        parts: Parts,
+        stored_canaries: Array | None = None,
+        stored_fingerprint: str | None = None,
+        fast: bool = False,
     ) -> None:
         super().__init__(stored_canaries, stored_fingerprint)
+        self.fast = fast
         self.document = document = parts.document
         self.counts = parts.counts
         self.tokenizer = TextTokenizer(parts.tokenizer, document.name)
         try:
-            own = {name: each for name, each in parts.tensors.items() if name != "graph" and not name.startswith(BODY)}
+            beside = {
+                name: each for name, each in parts.tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)
+            }
+            own = {name: each for name, each in parts.tensors.items() if name not in beside}
             self.table = Table.from_tensors(own, document.scheme, document.inner or 0)
-            self._body = {name: each for name, each in parts.tensors.items() if name.startswith(BODY)}
-            self._weights = _matrices(self._body)
-            self._graph = expect(parts.tensors, "graph", ("u1",), (None,)).tobytes()
+            self._beside = beside
+            weights = _matrices(beside)
+            graph = expect(beside, FAST if fast else GRAPH, ("u1",), (None,)).tobytes()
             needed = max([self.tokenizer.size - 1, *document.task_tokens.values(), *document.drop])
             if self.table.size <= needed:
                 raise ValueError(f"ids go up to {needed}, the table has {self.table.size} rows")
         except ValueError as error:
             raise unfit(document.name, error) from error
-        self._session = open_graph(self._graph, self._weights)
+        self._session = open_graph(graph, weights)
         given = run_graph(
             self._session, self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64)
         )
@@ -80,19 +91,29 @@ class TransformerModel(Model):
         document = self.document
         said = (document.scheme, document.dim, document.inner, sorted(document.drop), document.max_tokens)
         tasks = [sorted(each.items()) for each in (document.prompts, document.task_tokens, document.routes)]
-        return (*said, *tasks, document.pooling)
+        return (*said, *tasks, document.pooling, *(("int8-fast",) if self.fast else ()))
 
     def parts(self) -> Parts:
         return self._parts_with(self.table)
 
     def _parts_with(self, table: Table) -> Parts:
-        tensors = {**table.tensors(), **self._body, "graph": np.frombuffer(self._graph, np.uint8)}
-        return Parts(self.document, tensors, self.tokenizer.packed, self.counts)
+        return Parts(self.document, {**table.tensors(), **self._beside}, self.tokenizer.packed, self.counts)
 
     def with_table(self, table: Table, **changes: Any) -> "TransformerModel":
         """The same model with another table, of as many columns, and changes to its document."""
         document = replace(self.document, **{"scheme": table.rows.scheme, "scores": {}, **changes})
-        return TransformerModel(replace(self._parts_with(table), document=document))
+        return TransformerModel(replace(self._parts_with(table), document=document), fast=self.fast)
+
+    def with_int8_fast(self) -> "TransformerModel":
+        """The same model, its matrices multiplied in whole numbers: faster, vectors a little different (docs/micro.md).
+        Raises InputError where the file has no graph or no int8 matrices for that."""
+        if FAST not in self._beside or not any(name.endswith(SCALES) for name in self._beside):
+            raise InputError(
+                f"{self.name} has no matrices in int8, or no graph for them.",
+                "Both are needed for int8-fast.",
+                "Load it without dtype.",
+            )
+        return TransformerModel(self.parts(), fast=True)
 
     def with_dim(self, dim: int) -> "TransformerModel":
         dims = self.dims[self.dims.index(self.check_dim(dim)) :]
@@ -166,19 +187,29 @@ class TransformerModel(Model):
         return means
 
 
-def _matrices(body: dict[str, Array]) -> dict[str, Floats]:
-    """The matrices by the names that the graph has for them, as float32."""
-    weights: dict[str, Floats] = {}
-    for name in body:
+def _apart(tensors: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The tensors of the table, and those beside it."""
+    beside = {name: each for name, each in tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
+    return {name: each for name, each in tensors.items() if name not in beside}, beside
+
+
+def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
+    """The matrices by the names that the graphs have for them: as float32, and, where they are kept so, as int8."""
+    weights: dict[str, Array] = {}
+    for name in beside:
+        if name in (GRAPH, FAST):
+            continue
         if name.endswith(SCALES):
-            if name.removesuffix(SCALES) not in body:
+            if name.removesuffix(SCALES) not in beside:
                 raise ValueError(f"{name} without its matrix")
             continue
-        values = expect(body, name, ("f4", "i1"), (None, None))
+        own = name.removeprefix(BODY)
+        values = expect(beside, name, ("f4", "i1"), (None, None))
         if values.dtype == np.int8:
-            scales = expect(body, name + SCALES, ("f4",), (values.shape[1],))
+            scales = expect(beside, name + SCALES, ("f4",), (values.shape[1],))
+            weights |= {own + INT8: values, own + SCALES: scales}
             values = values.astype(np.float32) * scales
-        weights[name.removeprefix(BODY)] = values
+        weights[own] = values
     return weights
 
 

@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.files.parts import Parts
+from nestling.model.graph import SCALES
 from nestling.model.pack import to_int8
 from nestling.model.rows import FloatRows, Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, SCALES, TransformerModel
+from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel
 from nestling.shrink.budget import Row, file_size, shrink_to_budget
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +78,7 @@ def with_tokens(model: TransformerModel, table: StaticModel) -> TransformerModel
     tasks = {task: table.table.size + token - first for task, token in model.document.task_tokens.items()}
     rows = _append(table.table, model.table.expanded()[first:])
     parts = model.parts()
-    own = {name: each for name, each in parts.tensors.items() if name == "graph" or name.startswith(BODY)}
+    own = {name: each for name, each in parts.tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
     document = replace(model.document, scheme=rows.rows.scheme, drop=table.document.drop, task_tokens=tasks)
     return TransformerModel(Parts(document, {**rows.tensors(), **own}, table.tokenizer.packed, table.counts))
 
