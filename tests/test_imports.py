@@ -13,10 +13,11 @@ SOURCE = Path(nestling.__file__).parent
 # A room may import from rooms of a lower number, and from its own.
 FLOORS = {
     "errors": 0, "safe": 1, "text": 2, "files": 3, "model": 4, "teacher": 5, "search": 5, "probe": 5, "score": 6,
-    "shrink": 7, "embed": 7, "make": 8, "cli_score": 9, "cli": 10,
+    "shrink": 7, "embed": 7, "sentence_transformers": 7, "make": 8, "cli_score": 9, "cli": 10,
 }  # fmt: skip
 ONLY_IN = {
-    "torch": {"teacher", "score", "make"}, "sentence_transformers": {"teacher", "score"},
+    "torch": {"teacher", "score", "make", "sentence_transformers"}, "onnx": {"files", "make"},
+    "sentence_transformers": {"teacher", "score", "sentence_transformers"},
     "onnxruntime": {"teacher", "score", "model"}, "mteb": {"score"}, "sklearn": {"score"},
     "matplotlib": {"score"}, "pypdf": {"search"},
 }  # fmt: skip

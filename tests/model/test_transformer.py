@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 import nestling
 from nestling.errors import InputError, ModelFileError
@@ -20,6 +22,7 @@ from nestling.model.pack import to_int8
 from nestling.model.pool import repeat_weights
 from nestling.model.rows import Int8Rows, Table
 from nestling.model.transformer import BODY, TransformerModel
+from nestling.sentence_transformers import load_sentence_transformer
 from nestling.shrink.transformer import with_int8_body
 from tests.students import LONGEST, parts_of, student_of
 
@@ -226,3 +229,42 @@ def test_documents_that_make_no_sense_are_refused(parts: Parts, change: dict[str
     plain = json.loads(json.dumps(document_to_json(parts.document)))
     with pytest.raises(ValueError, match=reason):
         document_from_json(plain | change)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sublinear"])
+def test_as_one_onnx_file(parts: Parts, sentences: list[str], tmp_path: Path, pooling: str) -> None:
+    model = TransformerModel(replace(parts, document=replace(parts.document, pooling=pooling)))
+    texts = [*sentences[:60], "again and again and ag\u2603in", "\u2603", "", "\u2603 a \u2603 cat \u2603 again"]
+    model.save(tmp_path / "folder", layout="onnx")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "folder/tokenizer.json"))
+    tokenizer.enable_padding()
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    given = {"input_ids": [each.ids for each in encoded], "attention_mask": [each.attention_mask for each in encoded]}
+    session = onnxruntime.InferenceSession(tmp_path / "folder/model.onnx")
+    (vectors,) = session.run(None, {name: np.array(rows, np.int64) for name, rows in given.items()})
+    expected = model.encode(texts)
+    np.testing.assert_allclose(vectors, expected, atol=5e-6)
+    assert not vectors[61].any()
+    assert json.loads((tmp_path / "folder/config.json").read_text())["nestling"]["dims"] == [DIM, 16, 8]
+
+
+def test_as_a_sentence_transformer(parts: Parts, sentences: list[str], tmp_path: Path) -> None:
+    model, texts = TransformerModel(parts), sentences[:30]
+    model.save(tmp_path / "model.nest")
+    theirs = load_sentence_transformer(tmp_path / "model.nest")
+    assert np.array_equal(theirs.encode(texts), model.encode(texts))
+    assert np.array_equal(theirs.encode_query(texts), model.encode_query(texts))
+    assert np.array_equal(theirs.encode(texts, prompt_name="sym"), model.encode(texts, task="sym"))
+    assert np.array_equal(theirs.encode(texts, prompt="note: "), model.encode([f"note: {text}" for text in texts]))
+    assert theirs.get_embedding_dimension() == DIM
+    assert theirs.max_seq_length == LONGEST
+    theirs.save(str(tmp_path / "folder"))
+    assert nestling.load(tmp_path / "folder").fingerprint == model.fingerprint
+
+
+def test_only_known_layouts(model: TransformerModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no layout was given"):
+        model.save(tmp_path / "folder")
+    with pytest.raises(InputError, match="layout='model2vec'"):
+        model.save(tmp_path / "folder", layout="model2vec")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

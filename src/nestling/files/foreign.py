@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -231,23 +231,46 @@ def _modules(home: str) -> list[dict[str, Any]]:
     ]
 
 
+def write_onnx(folder: Path, parts: Parts, graph: bytes) -> None:
+    """Write a folder of an ONNX file (whole_graph.py) and the tokenizer that it stands behind."""
+
+    def fill(building: Path) -> None:
+        (building / "model.onnx").write_bytes(graph)
+        _write_json(building, {"config.json": _keep(parts.document)})
+        write_text(building / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
+        write_text(building / "README.md", card(parts.document))
+
+    _write_whole(folder, fill)
+
+
 def _write_folder(
     folder: Path, parts: Parts, tensors: dict[str, dict[str, Array]], files: dict[str, Any], tokenizer_in: str = "."
 ) -> None:
+    def fill(building: Path) -> None:
+        for name, table in tensors.items():
+            (building / name).parent.mkdir(exist_ok=True)
+            write_tensors(building / name, table)
+        _write_json(building, files)
+        write_text(building / tokenizer_in / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
+        write_text(building / "README.md", card(parts.document))
+        (building / "1_Normalize").mkdir()
+
+    _write_whole(folder, fill)
+
+
+def _write_json(folder: Path, files: dict[str, Any]) -> None:
+    for name, content in files.items():
+        write_text(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
     """Build the folder beside its place and rename it there whole."""
     check_target(folder, folder=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         building.chmod(0o755)
-        for name, table in tensors.items():
-            (building / name).parent.mkdir(exist_ok=True)
-            write_tensors(building / name, table)
-        for name, content in files.items():
-            write_text(building / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        write_text(building / tokenizer_in / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
-        write_text(building / "README.md", card(parts.document))
-        (building / "1_Normalize").mkdir()
+        fill(building)
         if folder.exists():
             folder.rmdir()
         building.rename(folder)

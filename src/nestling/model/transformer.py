@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError
+from nestling.errors import InputError, ModelFileError, one_of
+from nestling.files.foreign import write_onnx
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
+from nestling.files.whole_graph import whole_graph
 from nestling.model.common import Array, Floats, How, Model, unfit
 from nestling.model.graph import INT8, SCALES, open_graph, run_graph
 from nestling.model.native import usable_cores
@@ -31,6 +33,7 @@ BODY = "body."  # before the names of the matrices
 GRAPH, FAST = "graph", "graph.int8"
 STEP = 8  # tokens, of which a padded length is a multiple
 TOKENS_AT_ONCE = 4096  # padded
+Layout = Literal["nest", "onnx"]
 Piece = tuple[Array, Array]  # ids of tokens, and what each weighs
 
 
@@ -119,11 +122,35 @@ class TransformerModel(Model):
         dims = self.dims[self.dims.index(self.check_dim(dim)) :]
         return self if dim == self.dim else self.with_table(self.table, dim=dim, dims=dims)
 
-    def save(self, path: str | Path) -> None:
-        """Write the model as one `.nest` file, atomically."""
-        check_target(path, suffixes=(".nest",))
-        canaries = self.encode(self.document.canaries, overflow="split")
-        write_nest(path, self.parts(), canaries, self.fingerprint)
+    def save(self, path: str | Path, layout: Layout | None = None) -> None:
+        """Write the model: one `.nest` file, or a folder for others, atomically.
+
+        layout: "nest" (the default where the path ends in .nest), or "onnx": one graph from token ids to vectors, in
+        float32, beside its tokenizer. The model is written as its file has it; int8-fast is a way to run it.
+        """
+        path = Path(path)
+        layout = layout or ("nest" if path.suffix == ".nest" else None)
+        if layout is None:
+            raise InputError(
+                f"{path} does not end in .nest, and no layout was given;",
+                "one or the other was expected.",
+                'Write NAME.nest, or pass layout="onnx" for a folder.',
+            )
+        one_of("layout", layout, ("nest", "onnx"))
+        check_target(path, suffixes=(".nest",) if layout == "nest" else (), folder=layout != "nest")
+        model = TransformerModel(self.parts()) if self.fast else self
+        if layout == "nest":
+            canaries = model.encode(self.document.canaries, overflow="split")
+            write_nest(path, model.parts(), canaries, model.fingerprint)
+        else:
+            graph = whole_graph(
+                self._beside[GRAPH].tobytes(),
+                _matrices(self._beside),
+                self.table.expanded(),
+                self.document.drop,
+                self.document.sublinear,
+            )
+            write_onnx(path, self.parts(), graph)
 
     def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         texts = [texts] if isinstance(texts, str) else texts

@@ -1,0 +1,61 @@
+"""For sentence-transformers: a transformer of nestling as a SentenceTransformer.
+
+from nestling.sentence_transformers import load_sentence_transformer
+model = load_sentence_transformer("micro")
+model.encode(["a text"])
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import InputModule
+
+from nestling.model.load import load_transformer
+from nestling.model.transformer import TransformerModel
+
+
+def load_sentence_transformer(source: str | Path) -> SentenceTransformer:
+    """A transformer of nestling, from wherever `nestling.load` takes it, with its vectors, at unit length.
+
+    Its tasks are prompts here: `encode(texts, prompt_name="sym")`; `encode_query` and `encode_document` take those that
+    the model's file says. It embeds; it cannot be trained there.
+    """
+    model = load_transformer(source)
+    tasks = {**{task: task for task in model.tasks}, **model.document.routes}
+    prompts = {role: f"[{task}] " for role, task in tasks.items()}
+    return SentenceTransformer(modules=[Nestling(model)], prompts=prompts, similarity_fn_name="cosine", device="cpu")
+
+
+class Nestling(InputModule):
+    """The only module of such a SentenceTransformer. A prompt of the form "[qry] " stands for the task of that name."""
+
+    def __init__(self, model: TransformerModel) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model = model
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
+        """Vectors at once: what lies between them and texts is onnxruntime's."""
+        task = prompt.strip("[] ") if prompt else None
+        if task not in self.model.tasks:
+            inputs, task = [(prompt or "") + text for text in inputs], None
+        return {"sentence_embedding": torch.from_numpy(self.model.encode(inputs, task=task))}
+
+    def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
+        """What `preprocess` made."""
+        return features
+
+    @property
+    def max_seq_length(self) -> int:
+        """The longest text in tokens."""
+        assert self.model.max_tokens is not None, "a transformer has a limit"
+        return self.model.max_tokens
+
+    def get_embedding_dimension(self) -> int:
+        """Columns of a vector."""
+        return self.model.dim
+
+    def save(self, output_path: str, *_: Any, **__: Any) -> None:
+        """Write the model's file into a folder that sentence-transformers writes; `nestling.load` reads it there."""
+        self.model.save(Path(output_path) / "model.nest")
