@@ -25,9 +25,10 @@ from tests.conftest import SAMPLES, model_of
 from tests.make.test_run import SMALL, inputs, small
 
 SMALLER = {
-    '"3MB"': '"150KB"', "layers = 3": "layers = 2", "epochs = 3.0": "epochs = 1.0", "checks = 40": "checks = 4",
+    '"3MB"': '"150KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
-    "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 7_000": "words = 40", "prune = 5": "prune = 2",
+    "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 6_000": "words = 40", "prune = 20": "prune = 2",
+    "epochs = 3.0\nbatch = 512": "epochs = 1.0\nbatch = 32", "widths = [2, 4]": "widths = [8, 8]",
 }  # fmt: skip
 DIM = 16
 
@@ -50,7 +51,7 @@ def made(home: Path) -> Made:
 
 def test_a_recipe_makes_a_transformer(home: Path, made: Made) -> None:
     names = sorted(path.name.rpartition("-")[0] for path in (home / "cache/make").iterdir())
-    assert names == ["distilled", "shrunk", "student", "student-tuned", "trained", "transformer"]
+    assert names == ["distilled", "shrunk", "student", "tasks", "trained", "transformer", "tuned"]
     assert not list((home / "cache/make").rglob("run.safetensors"))
     model = load_transformer(made.path)
     assert made.size <= 150_000
@@ -70,7 +71,7 @@ def test_a_recipe_makes_a_transformer(home: Path, made: Made) -> None:
 
 
 def test_its_losses_are_reported(made: Made) -> None:
-    assert set(made.losses) == {"student", "student-tuned"}
+    assert set(made.losses) == {"student", "tasks"}
     log = made.losses["student"]
     assert [set(line) for line in log] == [{"step", "loss", "held_out", "dev"}] * len(log)
     assert log[-1]["held_out"] < log[0]["held_out"]

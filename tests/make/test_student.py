@@ -66,7 +66,7 @@ def test_starts_as_the_static_model() -> None:
     np.testing.assert_allclose(unit(vectors(student, tokens))[some], unit(sums)[some], atol=1e-5)
     assert np.isfinite(student.table()).all()
     tasks = np.linalg.norm(student.table()[57:], axis=1)
-    assert (tasks > 0.1).all()
+    assert ((tasks > 0.01) & (tasks < 0.2)).all()
 
 
 def test_fewer_columns_are_nearest_where_tokens_are_frequent() -> None:
@@ -138,7 +138,7 @@ def test_learns_what_no_bag_of_words_can_tell() -> None:
     student = Student(SMALL)
     how = Training(epochs=24, batch=128, rate=5e-3, body_rate=5e-3, relational=0, checks=2)
     log = train(student, lessons, held_out, how)
-    assert log[-1]["held_out"] < 0.02
+    assert log[-1]["held_out"] < 0.05  # a bag of words has 0.29 at best
     assert student.directions.dtype == torch.float32
 
 

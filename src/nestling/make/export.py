@@ -48,7 +48,7 @@ def in_int8(graph: bytes) -> bytes:
     import onnx
 
     model = onnx.load_from_string(graph)
-    matrices = {each.name: each for each in model.graph.initializer if len(each.dims) == 2}
+    matrices = {each.name: each for each in model.graph.initializer if len(each.dims) == 2 and min(each.dims) > 1}
     nodes, found = [], set()
     for place, node in enumerate(model.graph.node):
         if node.op_type == "MatMul" and node.input[1] in matrices:

@@ -29,8 +29,9 @@ TABLES: dict[str, dict[str, Any]] = {
     "targets": _keys(Looks, Aim),
     "train": _keys(Training),
     "again": _keys(Training),
-    "student": _keys(Body, Training),
     "tune": _keys(Training),
+    "student": _keys(Body, Training),
+    "tasks": _keys(Training),
     "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int},
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
@@ -43,7 +44,7 @@ KINDS: dict[Any, str] = {
 NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "budget"}  # in each of these that is there
 STANDS_ON = {
     "vocabulary": ("corpus",), "targets": ("corpus",), "train": ("targets",), "again": ("train",),
-    "student": ("train",), "tune": ("train", "pairs"), "repair": ("train", "shrink"),
+    "student": ("train",), "tune": ("train", "pairs"), "tasks": ("student", "pairs"), "repair": ("train", "shrink"),
 }  # fmt: skip
 
 

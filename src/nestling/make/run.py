@@ -1,6 +1,6 @@
 """From a recipe to a model: the stages in order, each kept in the cache, so that a run goes on where it stopped.
 
-    distil -> (targets: train -> born again -> transformer -> tune on pairs) -> shrink -> repair -> score
+    distil -> (targets: train -> born again -> tune on pairs -> transformer -> tasks) -> shrink -> repair -> score
 
 A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file,
 two recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
@@ -151,15 +151,13 @@ class Run:
                     distilled, *self.lessons, self.aim, self.training("again"), *where, own=first.table.expanded()
                 ),
             )
-        if "student" in self.recipe:
-            return self.contextual(model)
         if "tune" in self.recipe:
             model = self.stage(
                 "tuned",
                 ("pairs", "tune"),
                 lambda: learn.tune_on_pairs(model, *self.lessons, self.training("tune"), *where),
             )
-        return model
+        return self.contextual(model) if "student" in self.recipe else model
 
     def contextual(self, model: StaticModel) -> TransformerModel:
         """The transformer that starts as the trained static model, and learns from targets, and from pairs."""
@@ -167,9 +165,9 @@ class Run:
 
         body = settings(Body, self.recipe, "student")
         student = self.learnt("student", ("student",), lambda: make_student.new_student(model, body, self.seed), model)
-        if "tune" in self.recipe:
+        if "tasks" in self.recipe:
             start = student
-            student = self.learnt("student-tuned", ("pairs", "tune"), lambda: start, model)
+            student = self.learnt("tasks", ("pairs", "tasks"), lambda: start, model)
         whole: TransformerModel = self.stage(
             "transformer", (), lambda: make_student.to_model(student, model, body), load_transformer
         )

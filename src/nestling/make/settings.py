@@ -79,7 +79,8 @@ class Training:
     """One way to train. The losses are those of losses.py.
 
     epochs: over the texts (over the pairs, where these count). batch: texts (or pairs) a step. rate: of Adam, rising
-    over the first twentieth of the steps, falling to 0 over the others, for rows of unit length. epsilon: of Adam,
+    over the first twentieth of the steps, falling to 0 over the others, for rows of unit length; 0 leaves the rows of a
+    transformer as they are. epsilon: of Adam,
     large, so that a token that is seldom seen is not thrown about when it is. seed: of the order of texts, in the
     first run. body_rate: of what is no row of a table, in a transformer. cosine, mse, contrastive, relational:
     weights of the losses. temperature: of the latter two. dims: the prefixes that all losses are taken on besides the

@@ -2,9 +2,10 @@
 
     token ids -> rows (V x inner) -> dim columns -> blocks: attention, rotary positions, GELU -> mean over tokens
 
-With the static path, a text's vector is the mean of its rows, as in a static model, each row weighed by what its
-context says of it, and what the blocks add. Both start at nothing: an untrained student is the static model that its
-table came from, and training adds what depends on context.
+With the static path, a text's vector is the mean of its rows, as in a static model, and all that the blocks do is to
+say what each of them weighs in its context. They start by saying nothing: an untrained student is the static model that
+its table came from. (Vectors that the blocks add of their own bring a student nearer to its teacher, and away from what
+people say of texts that it has not seen: docs/log.md.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 TASKS = ("QRY", "DOC", "SYM")  # rows of the table behind those of the tokenizer
 HEAD = 64  # columns of an attention head
 TOKENS_AT_ONCE = 4_096  # padded, of texts of about one length
+TASK_LENGTH = 0.05  # of the row of a task, beside that of a token
 THETA = 10_000.0  # of the rotary positions
 MASKED = -1e30  # near no token; an infinity would make a text without any NaN, and with it all that is learnt
 
@@ -54,10 +56,9 @@ class Size:
     @property
     def parameters(self) -> int:
         """How many numbers are learnt: table, columns, blocks (four matrices for attention, eight for the rest, two
-        norms), the last norm, and the last matrix or, with the static path, the way back to its columns and the
-        weights."""
+        norms), the last norm, and the last matrix or, with the static path, what weighs the rows."""
         block = 12 * self.dim**2 + 2 * self.dim
-        last = self.dim * (self.inner + 1) if self.static else self.dim * self.out
+        last = self.dim if self.static else self.dim * self.out
         return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
@@ -109,11 +110,9 @@ class Student(nn.Module):
             self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
             self.last = nn.RMSNorm(size.dim, eps=1e-6)
             self.weigh = nn.Linear(size.dim, 1, bias=False) if size.static else None
-            self.back = nn.Linear(size.dim, size.inner, bias=False) if size.static else None
             self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
-        for each in (self.weigh, self.back):
-            if each is not None:
-                nn.init.zeros_(each.weight)
+        if self.weigh is not None:
+            nn.init.zeros_(self.weigh.weight)
 
     def body(self) -> Iterator[nn.Parameter]:
         """What every text goes through: all parameters but the rows of the table."""
@@ -121,13 +120,14 @@ class Student(nn.Module):
 
     def start_from(self, rows: Floats, counts: npt.ArrayLike) -> None:
         """Take the table of a static model, (tokens, columns), as many as the student's less its tasks', which stay as
-        they are; where the student's table has fewer columns, the main ones, seen as often as `counts` says."""
+        they are, but short: the blocks look at directions, and nothing else is to change. Where the student's table has
+        fewer columns, the main ones, seen as often as `counts` says."""
         rows = rows @ main_columns(rows, np.asarray(counts, np.float64), self.size.inner)
         lengths = np.linalg.norm(rows, axis=1)
         with torch.no_grad():
             self.directions[: len(rows)] = torch.from_numpy(rows / np.maximum(lengths, 1e-6)[:, None])
             self.lengths[: len(rows)] = torch.from_numpy(np.maximum(lengths / lengths.mean(), 1e-6))
-            self.lengths[len(rows) :] = self.lengths[: len(rows)].median()
+            self.lengths[len(rows) :] = self.lengths[: len(rows)].median() * TASK_LENGTH
 
     def table(self) -> Floats:
         """The rows of the table, (rows, inner) float32."""
@@ -164,13 +164,10 @@ class Student(nn.Module):
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])
         x, kept = self.last(x).float(), mask.unsqueeze(-1)
+        if self.weigh is not None:
+            x = rows * (1 + self.weigh(x).float())
         sums: Tensor = (x * kept).sum(dim=1)
-        if self.weigh is not None and self.back is not None:
-            weighed = rows * (1 + self.weigh(x).float())
-            sums = (weighed * kept).sum(dim=1) + self.back(sums).float()
-        elif self.out is not None:
-            sums = self.out(sums).float()
-        return sums
+        return sums if self.out is None else self.out(sums).float()
 
 
 def positions(length: int, head: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -131,11 +131,13 @@ def _compiled(student: nn.Module, how: Training) -> Iterator[None]:
 
 
 def _groups(student: nn.Module, how: Training) -> list[dict[str, Any]]:
-    """Rows of a table learn at `rate`, with a large epsilon; what all texts go through at `body_rate`, with Adam's."""
-    body = [*student.body()] if isinstance(student, Student) else []
-    rows = [each for each in student.parameters() if not any(each is one for one in body)]
-    groups: list[dict[str, Any]] = [{"params": rows, "lr": how.rate, "eps": how.epsilon}]
-    return [*groups, {"params": body, "lr": how.body_rate, "eps": 1e-8}] if body else groups
+    """Rows of a table learn at `rate`, with a large epsilon, or not at all; what all texts go through, at `body_rate`,
+    with Adam's."""
+    if not isinstance(student, Student):
+        return [{"params": [*student.parameters()], "lr": how.rate, "eps": how.epsilon}]
+    groups: list[dict[str, Any]] = [{"params": [*student.body()], "lr": how.body_rate, "eps": 1e-8}]
+    student.directions.requires_grad_(how.rate > 0)
+    return [*groups, {"params": [student.directions], "lr": how.rate, "eps": how.epsilon}] if how.rate else groups
 
 
 @torch.no_grad()

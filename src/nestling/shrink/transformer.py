@@ -19,11 +19,11 @@ Floats = npt.NDArray[np.float32]
 
 
 def with_int8_body(model: TransformerModel) -> TransformerModel:
-    """The same model, its matrices in int8 with a scale a column."""
+    """The same model, its matrices in int8 with a scale a column, but for those of one."""
     parts = model.parts()
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
-        if name.startswith(BODY) and matrix.dtype == np.float32:
+        if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1:
             values, scales = to_int8(np.ascontiguousarray(matrix.T))
             tensors |= {name: np.ascontiguousarray(values.T), name + SCALES: scales.astype(np.float32)}
     return TransformerModel(replace(parts, tensors=tensors))
