@@ -10,7 +10,7 @@ import torch
 import nestling.make.train as module
 from nestling.files.parts import POOLINGS
 from nestling.make.learn import learn, learn_from_targets, repair, tune_on_pairs
-from nestling.make.lessons import bags, fitted_to, group, mean_rows
+from nestling.make.lessons import bags, fitted_to, group, mean_rows, with_tasks
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
 from nestling.make.train import Lessons, pool, take, train
@@ -57,6 +57,43 @@ def test_tokens_are_taken_as_they_are(model: StaticModel, sentences: list[str]) 
         assert ids[first:last].tolist() == alone.ids.tolist()
         assert weights[first:last].tolist() == alone.weights.tolist()
     assert not np.isin(tokens.ids, model.document.drop).any()
+
+
+def test_a_task_goes_before_its_text(model: StaticModel, sentences: list[str]) -> None:
+    tokens = bags(model, [sentences[0], "", sentences[1], ""])
+    seen = []
+
+    class Seen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            seen.append([each.tolist() for each in given])
+            return torch.zeros(4, 2)
+
+    pool(Seen(), tokens, np.arange(4), heads=np.array([900, 901, -1, 902]))
+    ids, starts, weights = seen[0]
+    first, third = (tokens.span(place, place + 1).ids.tolist() for place in (0, 2))
+    assert ids == [900, *first, 901, *third, 902]
+    assert starts == [0, len(first) + 1, len(first) + 2, len(first) + 2 + len(third)]
+    assert len(weights) == len(ids)
+
+
+def test_pairs_come_with_their_tasks(model: StaticModel, lessons: Lessons) -> None:
+    pairs = np.array([[4, 7], [2, 7], [4, 9], [7, 4]])
+    asked = np.stack([np.full(16, place, np.float16) for place in (2, 4, 7)])
+    whole = with_tasks(replace(lessons, pairs=pairs), asked, 1000)
+    assert whole.pairs is not None
+    assert whole.tasks is not None
+    assert len(whole.tokens.lengths) == len(whole.targets) == len(whole.tasks) == 600 + 3 + 3
+    assert whole.tasks[whole.pairs].tolist() == [[1000, 1001]] * 4
+    assert set(whole.tasks[:600]) == {1002}
+    for (one, other), (anchor, positive) in zip(pairs, whole.pairs, strict=True):
+        assert (whole.targets[anchor] == one).all()
+        assert (whole.targets[positive] == lessons.targets[other]).all()
+        for before, after in ((one, anchor), (other, positive)):
+            assert np.array_equal(lessons.tokens.span(before, before + 1).ids, whole.tokens.span(after, after + 1).ids)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
