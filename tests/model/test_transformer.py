@@ -85,6 +85,10 @@ def test_tasks_and_routes(model: TransformerModel) -> None:
     assert np.array_equal(model.encode_document(texts), model.embed(texts, task="doc"))
     vectors = [model.encode(texts[0], task=task) for task in (None, *model.tasks)]
     assert min(np.abs(one - other).max() for one, other in combinations(vectors, 2)) > 0.01
+    routed = model.with_table(model.table, routes={"text": "sym"})
+    assert np.array_equal(routed.encode(texts), model.encode(texts, task="sym"))
+    assert np.array_equal(routed.encode_query(texts), model.encode(texts, task="sym"))
+    assert np.array_equal(routed.encode(texts, task="doc"), model.encode(texts, task="doc"))
     with pytest.raises(InputError, match="It has qry, doc, sym"):
         model.embed(texts, task="query")
 

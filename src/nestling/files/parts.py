@@ -14,6 +14,7 @@ from nestling.text.packed import PackedTokenizer
 Array = npt.NDArray[Any]
 MAX_DIM = 65_536
 POOLINGS = ("mean", "sublinear")
+ROLES = {"query", "document", "text"}
 ARCHITECTURES = ("static", "transformer")
 
 
@@ -33,9 +34,9 @@ class Document:
     scheme: form of the rows (model/rows.py). dim: columns of a vector. dims: the tiers, largest first.
     architecture: one of ARCHITECTURES. inner: columns of the table, where they are not those of a vector.
     pooling: one of POOLINGS. drop: token ids that are not pooled. max_tokens: the longest text, None for no limit.
-    prompts: task -> prefix. task_tokens: task -> the id that goes before a text. routes: "query" or "document" -> the
-    task of such texts, where it has another name. recipe: sha256 of the recipe. scores: task -> dim -> score.
-    canaries: texts whose vectors are stored.
+    prompts: task -> prefix. task_tokens: task -> the id that goes before a text. routes: "query", "document" or
+    "text" (any other) -> the task of such texts, where none is asked for. recipe: sha256 of the recipe. scores: task ->
+    dim -> score. canaries: texts whose vectors are stored.
     """
 
     scheme: str
@@ -126,8 +127,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError("dims or drop holds a number that is too small")
     if document.architecture not in ARCHITECTURES:
         raise ValueError(f"architecture is {document.architecture[:60]!r}, expected {' or '.join(ARCHITECTURES)}")
-    if document.architecture == "static" and (document.inner is not None or document.task_tokens):
-        raise ValueError("inner or task_tokens, which a static model does not have")
+    if document.architecture == "static" and (document.inner is not None or document.task_tokens or document.routes):
+        raise ValueError("inner, task_tokens or routes, which a static model does not have")
     if document.architecture == "transformer" and not document.inner:
         raise ValueError("a transformer without inner")
     if document.architecture == "transformer" and (document.max_tokens is None or document.max_tokens < 2):
@@ -138,10 +139,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError("task_tokens holds something that is no token id")
     if set(document.task_tokens) & set(document.prompts):
         raise ValueError("a task with a prompt and a token")
-    if set(document.routes) - {"query", "document"} or any(
-        task not in document.tasks for task in document.routes.values()
-    ):
-        raise ValueError("routes holds something else than tasks for query and document")
+    if set(document.routes) - ROLES or set(map(str, document.routes.values())) - set(document.tasks):
+        raise ValueError("routes holds something else than tasks for query, document and text")
     if document.pooling not in POOLINGS:
         raise ValueError(f"pooling is {document.pooling[:60]!r}, expected {' or '.join(POOLINGS)}")
     if document.max_tokens is not None and (type(document.max_tokens) is not int or document.max_tokens < 1):

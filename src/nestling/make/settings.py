@@ -61,7 +61,8 @@ class Body:
     """What makes a transformer of a static model. dim: columns of the blocks. layers: blocks. head: columns of an
     attention head. inner: columns of the table, 0 for the static model's. static: whether there is a static path.
     warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. routes: the
-    tasks of what asks and of what is asked for, none for no task. dev: an STS file that is scored while it learns."""
+    tasks of what asks, of what is asked for, and of other texts; none for no task. dev: an STS file that is scored
+    while it learns."""
 
     dim: int = 128
     layers: int = 2

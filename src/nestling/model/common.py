@@ -4,7 +4,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeGuard, Unpack
@@ -183,7 +183,8 @@ class Model(ABC):
     ) -> Array:
         """Embed texts: n texts -> (n, dim), one `str` -> (dim,), no texts -> (0, dim).
 
-        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt goes before a text.
+        dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt or token goes
+        before a text; default what the model's file says, which for most is none.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
         "error", or "split" it, which takes the mean over all of its tokens. normalize: rows of unit length (a text
         without a known token is a row of zeros); False gives the mean of the weighted rows. dtype: "float32" and
@@ -221,6 +222,7 @@ class Model(ABC):
         width = output_width(dim, how.dtype, how.normalize)
         if how.threads is not None:
             whole_number("threads", how.threads, 1)
+        how = replace(how, task=how.task or self.document.routes.get("text"))
         prompt = self._prompt(how.task)
         listed: list[str] | str
         if self.takes_any_text and not prompt and _as_is(texts):
