@@ -132,17 +132,24 @@ class Run:
 
     def full(self) -> Any:
         """The float model that all that can be learnt has gone into."""
-        model = distilled = self.distilled
+        model = self.static()
+        return self.contextual(model) if "student" in self.recipe else model
+
+    def static(self) -> StaticModel:
+        """The same without a transformer."""
+        model: StaticModel = self.distilled
+        distilled = model
         if "train" not in self.recipe:
             return model
         from nestling.make import learn  # torch, a second to import
 
         where = self.device, self.progress
-        first = model = self.stage(
+        first: StaticModel = self.stage(
             "trained",
             ("targets", "train"),
             lambda: learn.learn_from_targets(distilled, *self.lessons, self.aim, self.training("train"), *where),
         )
+        model = first
         if "again" in self.recipe:
             model = self.stage(
                 "again",
@@ -157,7 +164,7 @@ class Run:
                 ("pairs", "tune"),
                 lambda: learn.tune_on_pairs(model, *self.lessons, self.training("tune"), *where),
             )
-        return self.contextual(model) if "student" in self.recipe else model
+        return model
 
     def contextual(self, model: StaticModel) -> TransformerModel:
         """The transformer that starts as the trained static model, and learns from targets, and from pairs."""

@@ -1,0 +1,113 @@
+"""What each part of recipes/micro.toml is worth, one change at a time, on a small scale and without any test split.
+
+    python benchmarks/blocks.py [--texts N] [--only NAME]
+
+Students of the recipe's own static model, which must have been made (or is), on its first 150,000 texts, once; and, for
+pairs and tasks, on 60,000 of its pairs, without those that the proxy asks. Judged with benchmarks/proxy.py. Writes
+benchmarks/results/blocks.json.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nestling.make.contextual import new_student, to_model
+from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe, settings
+from nestling.make.run import Run
+from nestling.make.settings import Body, Training
+from nestling.make.student import Student
+from nestling.make.train import Lessons, train
+from nestling.model.static import StaticModel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from proxy import Proxy, first_pairs
+
+ROOT = Path(__file__).parent.parent
+PATH = ROOT / "benchmarks/results/blocks.json"
+PAIRS = 60_000
+OWN_SUMS: dict[str, Any] = {"static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, of the training
+    "as in the recipe": ({}, {}),
+    "1 block": ({"layers": 1}, {}),
+    "2 blocks": ({"layers": 2}, {}),
+    "6 blocks": ({"layers": 6}, {}),
+    "blocks of 192 columns": ({"dim": 192}, {}),
+    "blocks of 256 columns": ({"dim": 256}, {}),
+    "the table learns along": ({}, {"rate": 1e-3}),
+    "no relational loss": ({}, {"relational": 0.0}),
+    "no static path, table of 64 columns": (OWN_SUMS, {"rate": 2e-3}),
+    "the same from a random table": ({**OWN_SUMS, "warm": False}, {"rate": 2e-3}),
+}  # fmt: skip
+
+
+class Trials:
+    """The recipe's static model, its lessons on a small scale, and what was found."""
+
+    def __init__(self, texts: int) -> None:
+        recipe = read_recipe(ROOT / "recipes" / "micro.toml")
+        self.body: Body = settings(Body, recipe, "student")
+        run = Run(recipe, Places(cache_folder(), data_folder()), progress=True)
+        self.model: StaticModel = run.static()
+        self.how = replace(run.training("student"), epochs=1.0, checks=2, batch=256)
+        self.paired = replace(run.training("tasks"), checks=2, batch=256)
+        lessons, self.held_out = run.lessons
+        self.lessons = Lessons(lessons.tokens.span(0, texts), lessons.targets[:texts])
+        asked = {text for pair in first_pairs(run.places.data) for text in pair}
+        known = np.array([text in asked for text in run.texts[run.how.held_out :]])
+        assert lessons.pairs is not None, "the recipe has pairs"
+        pairs = lessons.pairs[~known[lessons.pairs].any(axis=1)][:PAIRS]
+        self.pairs = replace(lessons, pairs=pairs)
+        self.with_tasks = run.with_tasks(self.pairs, self.model)
+        self.proxy = Proxy(run.places.data)
+
+    def student(self, body: Body, how: Training) -> Student:
+        student = new_student(self.model, body, 0)
+        train(student, self.lessons, self.held_out, how)
+        return student
+
+    def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
+        """A line: the proxy's figures, and how many parameters stand behind the table."""
+        model = self.model if student is None else to_model(student, self.model, body)
+        scores = self.proxy(partial(model.encode, task=task, overflow="split"))
+        behind = 0 if student is None else sum(each.numel() for each in student.body())
+        return {"name": name, "parameters": behind, **scores}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=150_000)
+    parser.add_argument("--only", help="This variant alone; the others stay.")
+    given = parser.parse_args()
+    trials = Trials(given.texts)
+    lines = {line["name"]: line for line in json.loads(PATH.read_text())["lines"]} if PATH.exists() else {}
+
+    def note(line: dict[str, Any]) -> None:
+        lines[line["name"]] = line
+        said = {"command": "python benchmarks/blocks.py", "texts": given.texts, "pairs": PAIRS}
+        PATH.write_text(json.dumps({**said, "lines": [*lines.values()]}, indent=1) + "\n")
+        print(line, flush=True)
+
+    if not given.only:
+        note(trials.judge("the static model alone", None, trials.body))
+    for name, (body, how) in VARIANTS.items():
+        if given.only in (None, name):
+            shape = replace(trials.body, **body)
+            note(trials.judge(name, trials.student(shape, replace(trials.how, **how)), shape))
+    for name, lessons, tasks in (("pairs", trials.pairs, 0.0), ("pairs and tasks", trials.with_tasks, 0.85)):
+        if given.only in (None, name):
+            student = trials.student(trials.body, trials.how)
+            train(student, lessons, trials.held_out, replace(trials.paired, tasks=tasks))
+            note(trials.judge(name, student, trials.body))
+            if tasks:
+                note(trials.judge(f"{name}, all texts as sym", student, trials.body, "sym"))
+                note(trials.judge(f"{name}, all texts as qry", student, trials.body, "qry"))
+
+
+if __name__ == "__main__":
+    main()
