@@ -261,7 +261,7 @@ def test_command(made: Made, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report == {
         "path": "small.nest", "size": made.size, "fingerprint": made.fingerprint,
-        "trials": made.trials, "scores": made.scores,
+        "trials": made.trials, "scores": made.scores, "losses": {},
     }  # fmt: skip
 
 
