@@ -17,6 +17,7 @@ from nestling.errors import InputError, ModelFileError
 from nestling.files.parts import Parts, document_from_json, document_to_json
 from nestling.make.student import Student
 from nestling.model.graph import SCALES
+from nestling.model.inspect import describe, describe_as_text
 from nestling.model.load import load_static
 from nestling.model.pack import to_int8
 from nestling.model.pool import repeat_weights
@@ -272,3 +273,13 @@ def test_only_known_layouts(model: TransformerModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="layout='model2vec'"):
         model.save(tmp_path / "folder", layout="model2vec")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_info_says_what_it_is(model: TransformerModel) -> None:
+    facts = describe(model, size=1234)
+    assert facts["tasks"] == ["qry", "doc", "sym"]
+    assert facts["bytes"]["blocks"] > 48 * 12 * 48 * 2 * 4
+    text = describe_as_text(facts)
+    assert "603 x 32, float" in text
+    assert "tasks        qry, doc, sym\nquery        task qry, if none is asked for\n" in text
+    assert "backend      onnxruntime" in text

@@ -21,7 +21,12 @@ def describe(model: Model, *, size: int | None = None, verify: bool = False) -> 
         facts["size"] = size
     facts["tokens"] = model.table.size
     facts["tokenizer"] = model.tokenizer.packed.frame["model"]["type"]
-    facts["bytes"] = {name: int(tensor.nbytes) for name, tensor in sorted(model.table.tensors().items())}
+    facts["tasks"] = list(model.tasks)
+    table = model.table.tensors()
+    facts["bytes"] = {name: int(tensor.nbytes) for name, tensor in sorted(table.items())}
+    beside = sum(tensor.nbytes for name, tensor in model.parts().tensors.items() if name not in table)
+    if beside:
+        facts["bytes"]["blocks"] = beside
     facts["bytes"]["tokenizer"] = sum(tensor.nbytes for tensor in model.tokenizer.packed.tensors.values())
     facts["backend"] = model.backend
     facts["fingerprint"] = model.fingerprint
@@ -49,12 +54,14 @@ def printable(text: str) -> str:
 def describe_as_text(facts: dict[str, Any]) -> str:
     """The same facts for people."""
     limit = "no limit" if facts["max_tokens"] is None else f"{facts['max_tokens']:,} tokens"
+    rows = f"{facts['tokens']:,} x {facts.get('inner', facts['dim'])}, {facts['scheme']}"
     lines = [
         f"{facts['name']}: {facts['description']}".rstrip(": "),
-        f"rows         {facts['tokens']:,} x {facts['dim']}, {facts['scheme']}; {facts['tokenizer']} tokenizer",
+        f"rows         {rows}; {facts['tokenizer']} tokenizer",
         f"tiers        {', '.join(map(str, facts['dims']))}",
         f"longest text {limit}",
-        f"tasks        {', '.join(facts['prompts']) or 'none'}",
+        f"tasks        {', '.join(facts['tasks']) or 'none'}",
+        *(f"{role:12} task {task}, if none is asked for" for role, task in facts.get("routes", {}).items()),
         f"licence      {facts['licence']}",
         *(f"{source['role']:12} {source['name']} ({source['licence']})" for source in facts["lineage"]),
         *([f"size         {facts['size']:,} bytes"] if "size" in facts else []),
