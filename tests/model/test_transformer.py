@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -283,3 +284,58 @@ def test_info_says_what_it_is(model: TransformerModel) -> None:
     assert "603 x 32, float" in text
     assert "tasks        qry, doc, sym\nquery        task qry, if none is asked for\n" in text
     assert "backend      onnxruntime" in text
+
+
+def hostile(kind: str, graph: bytes) -> bytes:
+    """The graph with something that no student needs."""
+    model = onnx.load_from_string(graph)
+    inner = onnx.helper.make_graph([], "inner", [], [])
+    if kind == "loop":
+        model.graph.node.append(onnx.helper.make_node("Loop", ["", ""], ["x"], body=inner))
+    elif kind == "within":
+        model.graph.node[0].attribute.append(onnx.helper.make_attribute("body", inner))
+    elif kind == "domain":
+        model.graph.node[0].domain = "com.evil"
+    elif kind == "functions":
+        model.functions.append(onnx.helper.make_function("evil", "F", [], [], [], []))
+    elif kind == "nothing":
+        del model.graph.node[:]
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("loop", "asks for Loop"),
+        ("within", "graphs within"),
+        ("domain", "no student needs"),
+        ("functions", "functions of its own"),
+        ("nothing", "0 nodes"),
+    ],
+)
+def test_graphs_that_do_more_than_a_student_are_refused(parts: Parts, kind: str, reason: str) -> None:
+    graph = np.frombuffer(hostile(kind, parts.tensors["graph"].tobytes()), np.uint8)
+    with pytest.raises(ModelFileError, match=reason):
+        TransformerModel(replace(parts, tensors={**parts.tensors, "graph": graph}))
+
+
+def test_damaged_files_say_so_or_run(model: TransformerModel, tmp_path: Path) -> None:
+    """Bytes turned at random: an error in three parts, or vectors, never anything else."""
+    model.save(tmp_path / "whole.nest")
+    whole, random = (tmp_path / "whole.nest").read_bytes(), np.random.default_rng(0)
+    graph = whole.index(b"before_attention")
+    refused = 0
+    for trial in range(150):
+        raw = bytearray(whole)
+        low, high = (graph - 2000, graph + 6000) if trial % 2 else (0, len(raw))
+        for place in random.integers(low, high, random.integers(1, 4)):
+            raw[place] = random.integers(0, 256)
+        (tmp_path / "turned.nest").write_bytes(raw)
+        try:
+            vectors = nestling.load(tmp_path / "turned.nest").encode(["a cat sat on the mat", "again"])
+        except ModelFileError:
+            refused += 1
+        else:
+            assert np.isfinite(vectors).all()
+    assert 20 < refused < 150

@@ -1,10 +1,12 @@
 """A transformer's ONNX graph, run by onnxruntime; the weights come from outside.
 
-A graph is data, but it may name files that onnxruntime then reads. Here each matrix is said to lie in a place that it
-never opens, and a graph that names another place is refused: what was not handed over is not found.
+A graph is data, but it may name files that onnxruntime then reads, and loop for ever. Here each matrix is said to lie
+in a place that it never opens, and a graph that names another place is refused: what was not handed over is not found.
+And it may hold only the plain operations that a student needs, none of which holds a graph of its own.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,13 @@ from nestling.errors import MissingExtraError, ModelFileError
 from nestling.safe import DAMAGED
 
 NOWHERE = "/"  # an absolute path, which onnxruntime does not take for a model that came as bytes
+OPERATIONS = {
+    "Abs", "Add", "Cast", "Concat", "Cos", "Div", "Expand", "Gather", "Gelu", "Gemm", "Identity", "MatMul",
+    "MatMulInteger", "Max", "Mul", "Neg", "Not", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum",
+    "Reshape", "Round", "Shape", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Where",
+}  # fmt: skip
+MOST_NODES = 10_000
 INT8, SCALES = ".int8", ".scales"  # behind the names of matrices in whole numbers, and of their scales
 PLACE = re.compile(rb"location\x12(.)(?=(.))", re.DOTALL)  # of external data, in the bytes of a graph
 Array = npt.NDArray[Any]
@@ -31,8 +40,7 @@ def open_graph(graph: bytes, weights: dict[str, Array], threads: int = 1) -> Any
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx", "A transformer") from error
-    if any(place.groups() != (b"\x01", NOWHERE.encode()) for place in PLACE.finditer(graph)):
-        raise _refused("it names files")
+    _check(graph)
     how = onnxruntime.SessionOptions()
     how.intra_op_num_threads, how.inter_op_num_threads = threads, 1
     how.enable_cpu_mem_arena = how.enable_mem_pattern = False
@@ -58,6 +66,66 @@ def run_graph(session: Any, rows: Floats, mask: Ints) -> Floats:
     except Exception as error:  # as above; shapes that do not fit one another show here alone
         raise _refused(str(error).splitlines()[0][:200]) from error
     return means
+
+
+def _check(graph: bytes) -> None:
+    """Raise ModelFileError for a graph that names files, or does more than a student does."""
+    if any(place.groups() != (b"\x01", NOWHERE.encode()) for place in PLACE.finditer(graph)):
+        raise _refused("it names files")
+    try:
+        model = list(_fields(graph))
+        nodes = [node for number, body in model if number == 7 for place, node in _fields(body) if place == 1]
+        for node in nodes[:MOST_NODES]:
+            _check_node(list(_fields(node)))
+    except (IndexError, UnicodeDecodeError, TypeError) as error:
+        raise _refused("it is no ONNX") from error
+    if not nodes or len(nodes) > MOST_NODES:
+        raise _refused(f"it has {len(nodes):,} nodes")
+    if any(number == 25 for number, _ in model):
+        raise _refused("it has functions of its own")
+
+
+def _check_node(node: list[tuple[int, Any]]) -> None:
+    kinds = [value.decode() for number, value in node if number == 4]
+    domains = [value for number, value in node if number == 7]
+    if len(kinds) != 1 or kinds[0] not in OPERATIONS or any(domains):
+        raise _refused(f"it asks for {', '.join(kinds)[:60] or 'nothing'}, which no student needs")
+    attributes = [list(_fields(value)) for number, value in node if number == 5]
+    if any(number in (6, 11) for attribute in attributes for number, _ in attribute):
+        raise _refused("it has graphs within")
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Numbers and values of the fields of a protobuf message: bytes, or, of plain numbers, None. IndexError where it
+    is broken off."""
+    place = 0
+    while place < len(message):
+        key, place = _number(message, place)
+        kind, size = key & 7, 0
+        if kind == 0:
+            _, place = _number(message, place)
+        elif kind == 2:
+            size, place = _number(message, place)
+        elif kind in (1, 5):
+            place += 8 if kind == 1 else 4
+        else:
+            raise IndexError
+        if place + size > len(message):
+            raise IndexError
+        yield key >> 3, message[place : place + size] if kind == 2 else None
+        place += size
+
+
+def _number(message: bytes, place: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise IndexError
 
 
 def _named(name: str) -> bytes:
