@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nestling.safe import read_header, read_tensors, write_tensors, write_text
 
 
-class Run:
+class TrainingRun:
     """step: the last one that was checked. log: a line a check. best: the student's state to keep; waited: checks since
     it was better than the one before."""
 

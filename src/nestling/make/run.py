@@ -9,7 +9,7 @@ two recipes that begin alike share their beginning, and a change of a late stage
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -209,12 +209,12 @@ class Run:
         from nestling.make.lessons import with_tasks
 
         assert lessons.pairs is not None, "a recipe with [tune] has pairs"
-        own = next(self._looks())
+        own = self.targets[0]
         asked = Targets(own.teacher, self.places.cache, replace(own.look, prompt=self.looks.query or own.look.prompt))
         texts = self.texts[self.how.held_out :]
         anchors = [texts[place] for place in np.unique(lessons.pairs[:, 0])]
         asked.fill(anchors, self.progress)
-        views = [(asked, view[1]) if view[0].teacher is own.teacher else view for view in self.views]
+        views = [(asked, view[1]) if view[0] is own else view for view in self.views]
         return with_tasks(lessons, self.axes.targets(views, anchors), model.table.size)
 
     def shrunk(self, full: Any) -> tuple[Any, list[dict[str, Any]]]:
@@ -309,8 +309,7 @@ class Run:
         """What is learnt from, and what is held out to see how well."""
         from nestling.make.lessons import make_lessons
 
-        targets = list(self._looks())
-        for each in targets:
+        for each in self.targets:
             if cut := each.fill(self.texts, self.progress):
                 most = min(each.look.max_tokens, each.teacher.max_tokens)
                 warnings.warn(
@@ -329,7 +328,7 @@ class Run:
     @cached_property
     def views(self) -> "list[View]":
         """What each teacher says of a text, in each of the poolings."""
-        return [(each, pooling) for each in self._looks() for pooling in self.looks.poolings]
+        return [(each, pooling) for each in self.targets for pooling in self.looks.poolings]
 
     @cached_property
     def axes(self) -> "Axes":
@@ -338,7 +337,8 @@ class Run:
 
         return Axes.of(self.views, self.texts[: self.aim.sample], self.aim)
 
-    def _looks(self) -> Iterator[Targets]:
+    @cached_property
+    def targets(self) -> list[Targets]:
         """What each teacher says of texts."""
         teachers = [self.teacher, *self.others]
         prompts = self.looks.prompts or ("",) * len(teachers)
@@ -346,8 +346,10 @@ class Run:
             raise InputError(
                 f"[targets] has {len(prompts)} prompts.", f"One for each of {len(teachers)} teachers.", "Correct it."
             )
-        for teacher, prompt in zip(teachers, prompts, strict=True):
-            yield Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
+        return [
+            Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
+            for teacher, prompt in zip(teachers, prompts, strict=True)
+        ]
 
     def describe(self, model: Any) -> Any:
         """The model with what the recipe says of it, and what it was made from.

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from nestling.make import losses
-from nestling.make.checkpoint import Run
+from nestling.make.checkpoint import TrainingRun
 from nestling.make.settings import Training
 from nestling.make.student import Student
 from nestling.text.tokens import Tokens
@@ -87,7 +87,7 @@ def train(
     units = len(lessons.tokens.lengths) if lessons.pairs is None else len(lessons.pairs)
     steps = max(int(how.epochs * units / how.batch), 1)
     every = max(steps // how.checks, 1)
-    run = Run(student, kept, optimizer, keep)
+    run = TrainingRun(student, kept, optimizer, keep)
     recent: list[float] = []
     batches = islice(enumerate(_batches(lessons, units, how), 1), run.step, steps)
     with (

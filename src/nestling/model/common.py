@@ -309,6 +309,20 @@ class Model(ABC):
         )
 
 
+def checked_layout(path: Path, layout: str | None, known: tuple[str, ...]) -> str:
+    """The layout to write, by the ending of the path where none is given. known: "nest", and those of folders."""
+    found = layout or ("nest" if path.suffix == ".nest" else None)
+    if found is None:
+        folders = " or ".join(f'"{name}"' for name in known[1:])
+        raise InputError(
+            f"{path} does not end in .nest, and no layout was given;",
+            "one or the other was expected.",
+            f"Write NAME.nest, or pass layout={folders} for a folder.",
+        )
+    one_of("layout", found, known)
+    return found
+
+
 def unfit(name: str, error: ValueError) -> ModelFileError:
     """The error for parts of a model that do not fit one another."""
     return ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED)

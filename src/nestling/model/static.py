@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nestling.errors import InputError, one_of
 from nestling.files.nest import write_nest
 from nestling.files.parts import POOLINGS, Parts
-from nestling.model.common import Array, Floats, How, Model, Overflow, unfit
+from nestling.model.common import Array, Floats, How, Model, Overflow, checked_layout, unfit
 from nestling.model.layout import RowLayout, lay_out
 from nestling.model.native import DTYPES, CoreModel, native_model, usable_cores, with_bar
 from nestling.model.output import finish
@@ -140,26 +140,19 @@ class StaticModel(Model):
         no pooling but the mean: of a sublinear model, save `with_pooling("mean")`.
         """
         path = Path(path)
-        layout = layout or ("nest" if path.suffix == ".nest" else None)
-        if layout is None:
-            raise InputError(
-                f"{path} does not end in .nest, and no layout was given;",
-                "one or the other was expected.",
-                'Write NAME.nest, or pass layout="model2vec" or "sentence-transformers" for a folder.',
-            )
+        chosen = checked_layout(path, layout, ("nest", "model2vec", "sentence-transformers"))
         from nestling.files.foreign import write_model2vec, write_sentence_transformers
 
-        one_of("layout", layout, ("nest", "model2vec", "sentence-transformers"))
-        if layout != "nest" and self.document.sublinear:
+        if chosen != "nest" and self.document.sublinear:
             raise InputError(
                 f"{self.name} weighs a token that comes k times by the root of k.",
-                f"The layout {layout} has the mean of all tokens.",
+                f"The layout {chosen} has the mean of all tokens.",
                 'Save model.with_pooling("mean"): other vectors for texts that repeat a token, a little less good.',
             )
-        check_target(path, folder=layout != "nest")
-        if layout == "nest":
+        check_target(path, folder=chosen != "nest")
+        if chosen == "nest":
             write_nest(path, self.parts(), self.encode(self.document.canaries, overflow="split"), self.fingerprint)
-        elif layout == "model2vec":
+        elif chosen == "model2vec":
             write_model2vec(path, self.parts(), *self._for_model2vec())
         else:
             write_sentence_transformers(path, self.parts(), self._folded())

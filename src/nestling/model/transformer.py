@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError, one_of
+from nestling.errors import InputError, ModelFileError
 from nestling.files.foreign import write_onnx
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.files.whole_graph import whole_graph
-from nestling.model.common import Array, Floats, How, Model, unfit
+from nestling.model.common import Array, Floats, How, Model, checked_layout, unfit
 from nestling.model.graph import INT8, SCALES, open_graph, run_graph
 from nestling.model.native import usable_cores
 from nestling.model.output import finish
@@ -56,9 +56,7 @@ class TransformerModel(Model):
         self.counts = parts.counts
         self.tokenizer = TextTokenizer(parts.tokenizer, document.name)
         try:
-            beside = {
-                name: each for name, each in parts.tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)
-            }
+            beside = beside_table(parts.tensors)
             own = {name: each for name, each in parts.tensors.items() if name not in beside}
             self.table = Table.from_tensors(own, document.scheme, document.inner or 0)
             self._beside = beside
@@ -129,17 +127,10 @@ class TransformerModel(Model):
         float32, beside its tokenizer. The model is written as its file has it; int8-fast is a way to run it.
         """
         path = Path(path)
-        layout = layout or ("nest" if path.suffix == ".nest" else None)
-        if layout is None:
-            raise InputError(
-                f"{path} does not end in .nest, and no layout was given;",
-                "one or the other was expected.",
-                'Write NAME.nest, or pass layout="onnx" for a folder.',
-            )
-        one_of("layout", layout, ("nest", "onnx"))
-        check_target(path, suffixes=(".nest",) if layout == "nest" else (), folder=layout != "nest")
+        chosen = checked_layout(path, layout, ("nest", "onnx"))
+        check_target(path, suffixes=(".nest",) if chosen == "nest" else (), folder=chosen != "nest")
         model = TransformerModel(self.parts()) if self.fast else self
-        if layout == "nest":
+        if chosen == "nest":
             canaries = model.encode(self.document.canaries, overflow="split")
             write_nest(path, model.parts(), canaries, model.fingerprint)
         else:
@@ -218,6 +209,11 @@ def _apart(tensors: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array
     """The tensors of the table, and those beside it."""
     beside = {name: each for name, each in tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
     return {name: each for name, each in tensors.items() if name not in beside}, beside
+
+
+def beside_table(tensors: dict[str, Array]) -> dict[str, Array]:
+    """The tensors of a transformer that are not its table's: matrices, their scales, graphs."""
+    return {name: each for name, each in tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
 
 
 def _matrices(beside: dict[str, Array]) -> dict[str, Array]:

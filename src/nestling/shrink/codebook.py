@@ -80,7 +80,7 @@ def to_products(
         list(pool.map(fit, range(len(widths))))
     values, scales = quantize_words(book, widths)
     return _with_lengths(
-        ProductRows(codes, values, scales, widths, _exact(directions, exact_ids), _ids(exact_ids)), rows
+        ProductRows(codes, values, scales, widths, _exact(directions, exact_ids), small_ids(exact_ids)), rows
     )
 
 
@@ -96,7 +96,9 @@ def with_exact(table: Table, rows: Floats, counts: Counts, exact: int) -> Table:
         )
     exact_ids = _worst(product, rows, counts, exact)
     coded = np.setdiff1d(np.arange(len(rows)), exact_ids)
-    kept = replace(product, codes=product.codes[coded], exact=_exact(unit(rows), exact_ids), exact_ids=_ids(exact_ids))
+    kept = replace(
+        product, codes=product.codes[coded], exact=_exact(unit(rows), exact_ids), exact_ids=small_ids(exact_ids)
+    )
     return _with_lengths(kept, rows)
 
 
@@ -114,7 +116,8 @@ def _exact(directions: Floats, ids: npt.NDArray[np.int64]) -> Int8Rows:
     return Int8Rows(values, scales.astype(np.float16))
 
 
-def _ids(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
+def small_ids(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:
+    """Token ids in as few bytes as hold them."""
     return ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids.astype(np.uint32)
 
 

@@ -12,8 +12,9 @@ from nestling.model.graph import SCALES
 from nestling.model.pack import to_int8
 from nestling.model.rows import FloatRows, Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel
+from nestling.model.transformer import BODY, TransformerModel, beside_table
 from nestling.shrink.budget import Row, file_size, shrink_to_budget
+from nestling.shrink.codebook import small_ids
 
 Floats = npt.NDArray[np.float32]
 
@@ -77,10 +78,9 @@ def with_tokens(model: TransformerModel, table: StaticModel) -> TransformerModel
     first = _tokens(model)
     tasks = {task: table.table.size + token - first for task, token in model.document.task_tokens.items()}
     rows = _append(table.table, model.table.expanded()[first:])
-    parts = model.parts()
-    own = {name: each for name, each in parts.tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
+    beside = beside_table(model.parts().tensors)
     document = replace(model.document, scheme=rows.rows.scheme, drop=table.document.drop, task_tokens=tasks)
-    return TransformerModel(Parts(document, {**rows.tensors(), **own}, table.tokenizer.packed, table.counts))
+    return TransformerModel(Parts(document, {**rows.tensors(), **beside}, table.tokenizer.packed, table.counts))
 
 
 def _tokens(model: TransformerModel) -> int:
@@ -102,6 +102,5 @@ def _append(table: Table, rows: Floats) -> Table:
         np.concatenate([coded.exact.values, values]),
         np.concatenate([coded.exact.scales, scales.astype(coded.exact.scales.dtype)]),
     )
-    ids = np.concatenate([coded.exact_ids.astype(np.uint32), np.arange(size, size + len(rows), dtype=np.uint32)])
-    smallest = np.uint16 if size + len(rows) <= 2**16 else np.uint32
-    return Table(replace(coded, exact=exact, exact_ids=ids.astype(smallest)), weights, levels)
+    ids = np.concatenate([coded.exact_ids.astype(np.int64), np.arange(size, size + len(rows))])
+    return Table(replace(coded, exact=exact, exact_ids=small_ids(ids)), weights, levels)
