@@ -9,13 +9,14 @@ import pytest
 from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil, token_vectors
 from nestling.make.settings import Vocabulary
-from nestling.make.vocabulary import choose_words
+from nestling.make.vocabulary import choose_words, spell_pieces, train_pieces
 from nestling.teacher import Teacher, load_teacher
 from nestling.text.count import count_tokens
 from nestling.text.grow import count_words
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.prune import keep_pieces
 from nestling.text.tokenizer import TextTokenizer
+from nestling.text.twin import parse_tokenizer
 
 CORPUS = Corpus(Path(str(files("nestling.shrink") / "held_out.txt")))
 HOW = Distillation(dim=16, whiten=0.0, sentences=300, held_out=60)
@@ -71,3 +72,26 @@ def test_rare_pieces_fall_back(teacher: Teacher, tmp_path: Path) -> None:
     assert set(pruned.tokenizer.pieces) < set(plain.tokenizer.pieces)
     texts = list(CORPUS.texts(0, 60))
     assert (np.linalg.norm(pruned.encode(texts), axis=1) > 0.99).all()
+
+
+def test_a_tokenizer_of_the_corpus_s_own(teacher: Teacher, tmp_path: Path) -> None:
+    model = distil(teacher, CORPUS, HOW, tmp_path, words=Vocabulary(pieces=400, words=10, least=3))
+    pieces = model.tokenizer.pieces
+    assert model.tokenizer.json["model"]["type"] == "Unigram"
+    assert 350 < len(pieces) <= 420
+    assert sum(piece.startswith("▁") for piece in pieces) > 50
+    texts = list(CORPUS.texts(60))
+    assert np.array_equal(model.counts, count_tokens(model.tokenizer, texts, model.table.size))
+    one, other = model.encode(["Naïve  CAFÉ", "naive cafe"])
+    np.testing.assert_array_equal(one, other)
+    again = distil(teacher, CORPUS, HOW, tmp_path, words=Vocabulary(pieces=400, words=10, least=3))
+    np.testing.assert_array_equal(again.encode(texts[:20]), model.encode(texts[:20]))
+
+
+def test_a_piece_is_spelt_by_the_teacher(teacher: Teacher) -> None:
+    plan = train_pieces(CORPUS.texts(60), 300)
+    spelt = spell_pieces(plan, teacher)
+    tokenizer = parse_tokenizer(teacher.tokenizer_json, teacher.name)
+    for (piece, _), ids in zip(plan["model"]["vocab"], spelt, strict=True):
+        text = piece.replace("▁", " ").strip() if piece != "<unk>" else ""
+        assert list(ids) == tokenizer.encode(text, add_special_tokens=False).ids

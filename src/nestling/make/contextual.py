@@ -3,39 +3,80 @@ targets, and from pairs with their tasks -> a model that onnxruntime runs."""
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
+from nestling.make.encoder import EncoderSize, PrunedEncoder, prune_encoder, size_of
 from nestling.make.export import export, in_int8
 from nestling.make.lessons import bags
 from nestling.make.settings import Body
 from nestling.make.student import TASKS, Size, Student
 from nestling.make.train import pool
+from nestling.model.graph import SCALES
 from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel
+from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel, beside_table
 from nestling.safe import read_header, read_tensors, write_tensors
 from nestling.score.sts import spearman
 from nestling.shrink.dims import tiers_of
+from nestling.shrink.transformer import with_int8_body
+from nestling.teacher import Teacher
 
+Floats = npt.NDArray[np.float32]
 TEXTS_AT_ONCE = 1024
 
 
-def new_student(model: StaticModel, body: Body, seed: int) -> Student:
-    """A student with a row for each token of the model and each task; it starts as the model if `body` says so."""
-    size = Size(model.table.size + len(TASKS), body.inner or model.dim, body.dim, body.layers, body.head, body.static)
-    student = Student(size, seed)
+def new_student(model: StaticModel, body: Body, seed: int, encoder: Teacher | None = None) -> Student:
+    """A student with a row for each token of the model and each task; it starts as the model if `body` says so.
+
+    encoder: whose layers it has, those that `body` names.
+    """
+    rows, counts = model.table.expanded(), np.ones(model.table.size) if model.counts is None else model.counts
+    first = model.table.size + len(TASKS)
+    if encoder is not None:
+        size = size_of(encoder, first, model.dim, body)
+        pieces = model.tokenizer.pieces
+        return prune_encoder(encoder, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
+    student = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
     if body.warm:
-        counts = np.ones(model.table.size) if model.counts is None else model.counts
-        student.start_from(model.table.expanded(), counts)
+        student.start_from(rows, counts)
     return student
+
+
+def with_rows(student: Student, rows: Floats) -> Student:
+    """The same student behind other rows, those of its tasks last: (rows, columns) float32."""
+    other = type(student)(replace(student.size, rows=len(rows)))
+    kept = {name: each for name, each in student.state_dict().items() if name not in ("directions", "lengths")}
+    other.load_state_dict(kept, strict=False)
+    other.take_rows(rows)
+    return other
+
+
+def stirred(student: Student) -> Student:
+    """The same student with a little noise on all that is to learn: of parameters that are alike, zeros say, a graph
+    would keep one, and its file would seem smaller than that of a student that has learnt."""
+    other, random = deepcopy(student), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in other.body():
+            each.add_(torch.randn(each.shape, generator=random), alpha=1e-5)
+    return other
+
+
+def with_body_of(model: TransformerModel, trained: TransformerModel) -> TransformerModel:
+    """The model with what stands behind the table of another, in int8 where its own is."""
+    parts = model.parts()
+    small = any(name.endswith(SCALES) for name in parts.tensors)
+    beside = beside_table((with_int8_body(trained) if small else trained).parts().tensors)
+    return TransformerModel(replace(parts, tensors={**model.table.tensors(), **beside}))
 
 
 def save_student(student: Student, path: Path) -> None:
@@ -46,7 +87,8 @@ def save_student(student: Student, path: Path) -> None:
 
 def load_student(path: Path) -> Student:
     """What `save_student` wrote."""
-    student = Student(Size(**json.loads(read_header(path)["__metadata__"]["size"])))
+    size = json.loads(read_header(path)["__metadata__"]["size"])
+    student = PrunedEncoder(EncoderSize(**size)) if "places" in size else Student(Size(**size))
     student.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in read_tensors(path).items()})
     return student
 
@@ -56,14 +98,14 @@ def to_model(student: Student, model: StaticModel, body: Body) -> TransformerMod
     graph, matrices = export(student, body.tokens)
     first = model.table.size
     tokens = {task.lower(): first + place for place, task in enumerate(TASKS)}
-    dim = student.size.inner if student.size.static else student.size.out or student.size.dim
+    dim = student.size.vector
     document = replace(
         model.document,
         architecture="transformer",
         scheme="float",
         dim=dim,
         dims=tiers_of(dim),
-        inner=student.size.inner,
+        inner=student.size.columns,
         max_tokens=body.tokens,
         task_tokens=tokens,
         routes=dict(zip(("query", "document", "text"), body.routes, strict=False)),

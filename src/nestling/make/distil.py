@@ -24,7 +24,7 @@ from nestling.files.parts import POOLINGS, Document, Parts
 from nestling.make.corpus import Corpus
 from nestling.make.settings import Distillation, Vocabulary
 from nestling.make.targets import save_array, through_all
-from nestling.make.vocabulary import choose_words
+from nestling.make.vocabulary import choose_words, spell_pieces, train_pieces
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.dims import main_axes, tiers_of, token_moment
@@ -105,12 +105,17 @@ def distil(
 ) -> StaticModel:
     """A static float model, with token counts, from a teacher and, better, a corpus. Resumable through `cache`.
 
-    words: whole words of the corpus to add, and rare pieces to leave out.
+    words: a tokenizer of the corpus's own, whole words to add, rare pieces to leave out.
     """
     one_of("pooling", how.pooling, POOLINGS)
-    whole = check_plan(teacher.tokenizer_json, teacher.name)
+    if corpus and words and words.pieces:
+        whole = train_pieces(corpus.texts(how.held_out), words.pieces)
+        spelt = spell_pieces(whole, teacher)
+    else:
+        whole = check_plan(teacher.tokenizer_json, teacher.name)
+        spelt = [(index,) for index in range(len(whole["model"]["vocab"]))]
     plan, old_ids = keep_pieces(whole, _plain_pieces(whole))
-    tokens: list[Word] = [(int(index),) for index in old_ids]
+    tokens: list[Word] = [spelt[index] for index in old_ids]
     rows_of = partial(token_vectors, teacher, cache=cache, progress=progress)
     if corpus and words:
         plan, tokens = choose_words(plan, tokens, partial(corpus.texts, how.held_out), rows_of, words, progress)

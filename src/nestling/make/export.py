@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float32]
 SHAPES = ((1, 1), (1, 40), (2, 8), (5, 7), (3, 300), (64, 24), (2, 1024))  # texts, tokens, that are compared
 MOST_DIFFERENCE = 1e-5  # of the graph's values from torch's
 OPSET = 21
+MOST_CONSTANTS = 256  # numbers of a tensor that lies in the graph, and is no weight
 INPUTS, OUTPUT = ("rows", "mask"), "sentence_embedding"
 
 
@@ -109,8 +110,8 @@ def _elsewhere(name: str, kind: int, shape: Sequence[int], size: int) -> Any:
 
 
 def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
-    """The graph of all that stands behind the table, and its matrices: name -> float32, (in, out). longest: the most
-    tokens of a text.
+    """The graph of all that stands behind the table, and its weights: name -> float32, matrices (in, out). longest: the
+    most tokens of a text.
 
     Raises ModelFileError where onnxruntime finds other values than torch, over texts of all kinds of lengths.
     """
@@ -122,9 +123,15 @@ def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
     weights = {}
     for each in model.graph.initializer:
         values = to_array(each)
-        if values.ndim != 2:
-            continue  # norms, and numbers that shapes follow from
-        name = _name_of(values, named)
+        name = _name_of(values, named) if values.dtype == np.float32 and values.ndim else ""
+        if not name and values.size <= MOST_CONSTANTS:
+            continue  # rates of positions, and numbers that shapes follow from
+        if not name:
+            raise ModelFileError(
+                f"The graph holds {values.shape} numbers that are no parameter of the student.",
+                "Its own parameters alone were expected.",
+                "Keep what the student computes from constants small.",
+            )
         _rename(model.graph, each.name, name)
         weights[name] = np.ascontiguousarray(values, np.float32)
         each.CopyFrom(_elsewhere(name, each.data_type, values.shape, values.nbytes))
@@ -140,7 +147,7 @@ def _traced(student: Student, longest: int) -> bytes:
     except ImportError as error:
         raise MissingExtraError("onnxscript", "train", "Exporting a transformer") from error
     mask = torch.ones(3, min(17, longest), dtype=torch.int64)
-    rows = torch.zeros(*mask.shape, student.size.inner)
+    rows = torch.zeros(*mask.shape, student.size.columns)
     open_sizes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=1, max=longest)}
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -160,16 +167,12 @@ def _traced(student: Student, longest: int) -> bytes:
 
 
 def _name_of(values: Floats, named: dict[str, Floats]) -> str:
-    """The parameter that a weight of the graph is, turned or not."""
+    """The parameter that a weight of the graph is, turned or not; "" where it is none."""
     for name, parameter in named.items():
         turned = parameter.T if parameter.ndim == 2 else parameter
         if any(values.shape == one.shape and np.array_equal(values, one) for one in (parameter, turned)):
             return name
-    raise ModelFileError(
-        f"The graph holds {values.shape} numbers that are no parameter of the student.",
-        "Its own parameters alone were expected.",
-        "Keep what the student computes from constants small.",
-    )
+    return ""
 
 
 def _rename(graph: Any, old: str, new: str) -> None:
@@ -200,7 +203,7 @@ def _compare(student: Student, graph: bytes, weights: dict[str, Floats], longest
     for texts, tokens in SHAPES:
         mask = np.ones((texts, min(tokens, longest)), np.int64)
         mask[1::2, max(mask.shape[1] // 2, 1) :] = 0
-        rows = table[random.integers(0, len(table), mask.shape)]
+        rows = table[random.integers(0, len(table), mask.shape)] * mask[..., None].astype(np.float32)
         with torch.no_grad():
             wanted = Means(student)(torch.from_numpy(rows), torch.from_numpy(mask)).numpy()
         largest = float(np.abs(run_graph(session, rows, mask) - wanted).max())

@@ -9,7 +9,7 @@ two recipes that begin alike share their beginning, and a change of a late stage
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -30,15 +30,15 @@ from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe,
 from nestling.make.settings import Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
 from nestling.make.targets import Look, Targets
 from nestling.model.common import CutWarning, Model
-from nestling.model.load import load, load_static, load_transformer
+from nestling.model.load import load_static, load_transformer
 from nestling.model.static import StaticModel
 from nestling.model.transformer import TransformerModel
 from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
-from nestling.shrink.budget import shrink_to_budget
+from nestling.shrink.budget import Row, shrink_to_budget
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.sizes import parse_size
-from nestling.shrink.transformer import shrink_transformer
+from nestling.shrink.transformer import shrink_transformer, table_alone
 from nestling.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def make(
     if seed is not None:
         said = {**said, "seed": whole_number("seed", seed, 0)}
     run = Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
-    model, trials = run.shrunk(run.describe(run.full()))
+    described = run.describe(run.full())
+    model, trials = run.contextual(described) if "student" in recipe else run.shrunk(described)
     model = model.with_table(model.table, recipe=hashlib.sha256(recipe_path.read_bytes()).hexdigest())
     scores = {task: score_sts(model, run.places.find(path)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)
@@ -130,13 +131,8 @@ class Run:
         self.losses: dict[str, list[dict[str, float]]] = {}
         self.key = hashlib.sha256(self._inputs())
 
-    def full(self) -> Any:
-        """The float model that all that can be learnt has gone into."""
-        model = self.static()
-        return self.contextual(model) if "student" in self.recipe else model
-
-    def static(self) -> StaticModel:
-        """The same without a transformer."""
+    def full(self) -> StaticModel:
+        """The static float model that all that can be learnt has gone into."""
         model: StaticModel = self.distilled
         distilled = model
         if "train" not in self.recipe:
@@ -166,31 +162,54 @@ class Run:
             )
         return model
 
-    def contextual(self, model: StaticModel) -> TransformerModel:
-        """The transformer that starts as the trained static model, and learns from targets, and from pairs."""
+    def contextual(self, model: StaticModel) -> tuple[TransformerModel, list[dict[str, Any]]]:
+        """The transformer that starts as the trained static model, and the table of what was tried to shrink it.
+
+        Its table comes into its few bits first: it does not learn, and so the blocks learn with the rows that ship.
+        """
         from nestling.make import contextual as make_student
 
         body = settings(Body, self.recipe, "student")
-        student = self.learnt("student", ("student",), lambda: make_student.new_student(model, body, self.seed), model)
+        if "shrink" in self.recipe and self.training("student").rate:
+            raise InputError(
+                f"[student] of {self.recipe['name']} has rate = {self.training('student').rate}.",
+                "0 was expected, with [shrink]: rows in few bits do not learn.",
+                "Set it to 0, or leave [shrink] out.",
+            )
+        if self.encoder:
+            self.key.update(self.encoder.fingerprint.encode())
+        self.key.update(f"{model.fingerprint} {model.document}".encode())
+        start = make_student.new_student(model, body, self.seed, self.encoder)
+
+        def code() -> TransformerModel:
+            untrained, rows = make_student.to_model(make_student.stirred(start), model, body), list[Row]()
+            if "shrink" in self.recipe:
+                untrained, rows = shrink_transformer(untrained, self.budget, self.held_out, **self.ways)
+            self.note_trials(rows)
+            return untrained
+
+        coded: TransformerModel = self.stage("coded", ("student", "shrink"), code, load_transformer)
+        tried, tokens = self.trials(), table_alone(coded)
+        student = self.learnt("student", (), lambda: make_student.with_rows(start, coded.table.expanded()), tokens)
         if "tasks" in self.recipe:
-            start = student
-            student = self.learnt("tasks", ("pairs", "tasks"), lambda: start, model)
-        whole: TransformerModel = self.stage(
-            "transformer", (), lambda: make_student.to_model(student, model, body), load_transformer
-        )
-        return whole
+            first = student
+            student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens)
+        return make_student.with_body_of(coded, make_student.to_model(student, tokens, body)), tried
 
     def learnt(
         self, name: str, tables: tuple[str, ...], start: "Callable[[], Student]", model: StaticModel
     ) -> "Student":
-        """The student of a stage, whose last table says how it learns; a run that was killed goes on."""
+        """The student of a stage, which the table of that name says how to teach; a run that was killed goes on. model:
+        whose tokens it knows."""
         from nestling.make import contextual as make_student
         from nestling.make.train import train
 
         path = self.enter(name, tables) / "student.safetensors"
         if not path.exists():
-            student, how = start(), self.training(tables[-1])
-            lessons, held_out = self.lessons
+            student, how = start(), self.training(name)
+            most = settings(Body, self.recipe, "student").tokens - 1  # and a task's
+            how = replace(how, longest=min(how.longest or most, most))
+            lessons, held_out = self.lessons_for(model)
             if how.tasks:
                 lessons = self.with_tasks(lessons, model)
             run = path.with_name("run.safetensors")
@@ -217,29 +236,21 @@ class Run:
         views = [(asked, view[1]) if view[0] is own else view for view in self.views]
         return with_tasks(lessons, self.axes.targets(views, anchors), model.table.size)
 
-    def shrunk(self, full: Any) -> tuple[Any, list[dict[str, Any]]]:
+    def shrunk(self, full: StaticModel) -> tuple[StaticModel, list[dict[str, Any]]]:
         """The model within its budget, repaired if the recipe says so, and the table of what was tried."""
         if "shrink" not in self.recipe:
             return full, []
-        table = self.recipe["shrink"]
-        budget = parse_size(table["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
-        held_out = list(self.corpus.texts(0, self.how.held_out)) if self.corpus else sample_texts()
 
-        ways = {"widths": table.get("widths", ()), "shares": table.get("shares", ())}
-        ways |= {"seed": self.seed, "progress": self.progress}
-
-        def search() -> Model:
-            model: Model
-            if isinstance(full, StaticModel):
-                model, rows = shrink_to_budget(full, budget, held_out, dim=table.get("dim"), **ways)
-            else:
-                model, rows = shrink_transformer(full, budget, held_out, **ways)
-            write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
-            return model
+        def search() -> StaticModel:
+            small, rows = shrink_to_budget(
+                full, self.budget, self.held_out, dim=self.recipe["shrink"].get("dim"), **self.ways
+            )
+            self.note_trials(rows)
+            return small
 
         self.key.update(f"{full.fingerprint} {full.document}".encode())
-        model = self.stage("shrunk", ("shrink",), search, load)
-        tried = json.loads((self.folder / "trials.json").read_text(encoding="utf-8"))
+        model: StaticModel = self.stage("shrunk", ("shrink",), search)
+        tried = self.trials()
         if "repair" in self.recipe:
             from nestling.make import learn
 
@@ -280,6 +291,38 @@ class Run:
     def training(self, table: str) -> Training:
         how: Training = settings(Training, self.recipe, table, seed=self.seed)
         return how
+
+    @property
+    def budget(self) -> int:
+        """Bytes of the file, less those that its scores may take."""
+        return parse_size(self.recipe["shrink"]["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
+
+    @property
+    def held_out(self) -> list[str]:
+        """Texts that are kept away from all that is learnt, to judge small models on."""
+        return list(self.corpus.texts(0, self.how.held_out)) if self.corpus else sample_texts()
+
+    @property
+    def ways(self) -> dict[str, Any]:
+        """How the search for a small model is narrowed."""
+        table = self.recipe["shrink"]
+        ways = {"widths": table.get("widths", ()), "shares": table.get("shares", ())}
+        return {**ways, "seed": self.seed, "progress": self.progress}
+
+    def note_trials(self, rows: Sequence[Row]) -> None:
+        """Keep the table of what was tried, beside the stage's model."""
+        write_text(self.folder / "trials.json", json.dumps([vars(row) for row in rows], indent=1))
+
+    def trials(self) -> list[dict[str, Any]]:
+        """What `note_trials` kept."""
+        rows: list[dict[str, Any]] = json.loads((self.folder / "trials.json").read_text(encoding="utf-8"))
+        return rows
+
+    @cached_property
+    def encoder(self) -> Teacher | None:
+        """Whose layers the blocks are."""
+        source = self.recipe.get("student", {}).get("encoder")
+        return load_teacher(str(self.places.find(source)), self.device) if source else None
 
     @cached_property
     def distilled(self) -> StaticModel:
@@ -325,6 +368,18 @@ class Run:
         pairs = sides if len(sides) else None
         return _split(make_lessons(self.distilled, self.views, self.axes, self.texts, pairs, self.aim), held_out)
 
+    def lessons_for(self, model: StaticModel) -> "tuple[Lessons, Lessons]":
+        """The same for a model that may have fewer tokens."""
+        from nestling.make.lessons import bags
+
+        tokens = bags(model, self.texts)
+        first = self.how.held_out
+        learnt, judged = self.lessons
+        return (
+            replace(learnt, tokens=tokens.span(first, len(self.texts))),
+            replace(judged, tokens=tokens.span(0, first)),
+        )
+
     @cached_property
     def views(self) -> "list[View]":
         """What each teacher says of a text, in each of the poolings."""
@@ -359,7 +414,9 @@ class Run:
         corpus = {"name": Path(self.given_corpus).name} if self.given_corpus else self.recipe.get("corpus", {})
         tables = [corpus, self.recipe.get("pairs", {})]
         data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables if each]
-        teachers = [Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others)]
+        teachers = [
+            Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others, self.encoder) if each
+        ]
         return model.with_table(
             model.table,
             name=self.recipe["name"],

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """words: whole words of the corpus to add, at most. least: how often one must occur. prune: pieces that occur less
-    often, once the words are there, are left out; their text falls back to smaller pieces."""
+    """pieces: of a Unigram tokenizer that is trained on the corpus; 0 for the teacher's own tokenizer. words: whole
+    words of the corpus to add, at most. least: how often one must occur. prune: pieces that occur less often, once the
+    words are there, are left out; their text falls back to smaller pieces."""
 
+    pieces: int = 0
     words: int = 20_000
     least: int = 10
     prune: int = 0
@@ -62,7 +64,8 @@ class Body:
     attention head. inner: columns of the table, 0 for the static model's. static: whether there is a static path.
     warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. routes: the
     tasks of what asks, of what is asked for, and of other texts; none for no task. dev: an STS file that is scored
-    while it learns."""
+    while it learns. encoder: a pretrained encoder whose layers the blocks are, instead; then keep: which, counted from
+    0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its word vectors."""
 
     dim: int = 128
     layers: int = 2
@@ -73,6 +76,10 @@ class Body:
     tokens: int = 1024
     routes: tuple[str, ...] = ()
     dev: str = ""
+    encoder: str = ""
+    keep: tuple[int, ...] = ()
+    feed: int = 0
+    words: int = 64
 
 
 @dataclass(frozen=True)

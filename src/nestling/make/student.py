@@ -10,6 +10,7 @@ people say of texts that it has not seen: docs/log.md.)
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ HEAD = 64  # columns of an attention head
 TOKENS_AT_ONCE = 4_096  # padded, of texts of about one length
 TASK_LENGTH = 0.05  # of the row of a task, beside that of a token
 THETA = 10_000.0  # of the rotary positions
+EPSILON = 1e-7  # beside mean squares of a row; what is smaller, the exporter takes for 0
 MASKED = -1e30  # near no token; an infinity would make a text without any NaN, and with it all that is learnt
 
 
@@ -52,6 +54,16 @@ class Size:
                 "Heads of an even width that adds up to the columns were expected.",
                 "Choose another head.",
             )
+
+    @property
+    def columns(self) -> int:
+        """Of the table."""
+        return self.inner
+
+    @property
+    def vector(self) -> int:
+        """Columns of a text's vector."""
+        return self.inner if self.static else self.out or self.dim
 
     @property
     def parameters(self) -> int:
@@ -98,19 +110,24 @@ class Block(nn.Module):
 class Student(nn.Module):
     """The transformer, for training and for export."""
 
-    def __init__(self, size: Size, seed: int = 0) -> None:
+    def __init__(self, size: Any, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.size = size
-            self.directions = nn.Parameter(torch.randn(size.rows, size.inner) / size.inner**0.5)
+            self.directions = nn.Parameter(torch.randn(size.rows, size.columns) / size.columns**0.5)
             self.lengths = nn.Buffer(torch.ones(size.rows))
-            self.up = nn.Linear(size.inner, size.dim, bias=False)
-            nn.init.orthogonal_(self.up.weight)
-            self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
-            self.last = nn.RMSNorm(size.dim, eps=1e-6)
-            self.weigh = nn.Linear(size.dim, 1, bias=False) if size.static else None
-            self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
+            self.build()
+
+    def build(self) -> None:
+        """Make what stands behind the table."""
+        size: Size = self.size
+        self.up = nn.Linear(size.inner, size.dim, bias=False)
+        nn.init.orthogonal_(self.up.weight)
+        self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
+        self.last = nn.RMSNorm(size.dim, eps=1e-6)
+        self.weigh = nn.Linear(size.dim, 1, bias=False) if size.static else None
+        self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
         if self.weigh is not None:
             nn.init.zeros_(self.weigh.weight)
 
@@ -122,12 +139,19 @@ class Student(nn.Module):
         """Take the table of a static model, (tokens, columns), as many as the student's less its tasks', which stay as
         they are, but short: the blocks look at directions, and nothing else is to change. Where the student's table has
         fewer columns, the main ones, seen as often as `counts` says."""
-        rows = rows @ main_columns(rows, np.asarray(counts, np.float64), self.size.inner)
+        rows = rows @ main_columns(rows, np.asarray(counts, np.float64), self.size.columns)
         lengths = np.linalg.norm(rows, axis=1)
         with torch.no_grad():
             self.directions[: len(rows)] = torch.from_numpy(rows / np.maximum(lengths, 1e-6)[:, None])
             self.lengths[: len(rows)] = torch.from_numpy(np.maximum(lengths / lengths.mean(), 1e-6))
             self.lengths[len(rows) :] = self.lengths[: len(rows)].median() * TASK_LENGTH
+
+    def take_rows(self, rows: Floats) -> None:
+        """Take rows as they are, (rows, columns), those of the tasks last."""
+        lengths = np.maximum(np.linalg.norm(rows, axis=1), 1e-9)
+        with torch.no_grad():
+            self.directions.copy_(torch.from_numpy(rows / lengths[:, None]))
+            self.lengths.copy_(torch.from_numpy(lengths))
 
     def table(self) -> Floats:
         """The rows of the table, (rows, inner) float32."""
@@ -159,7 +183,7 @@ class Student(nn.Module):
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         """The same of padded texts: (n, length, inner), and what of them is text, (n, length) bool."""
-        x = self.up(rms_norm(rows, rows.shape[-1:], eps=1e-6)).float()
+        x = self.up(rms_norm(rows, rows.shape[-1:], eps=EPSILON)).float()
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])

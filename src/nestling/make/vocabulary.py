@@ -1,19 +1,53 @@
 """A vocabulary that suits a corpus: words that are worth a row get one, pieces that hardly occur lose theirs."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling.make.settings import Vocabulary
+from nestling.teacher import Teacher
 from nestling.text.count import count_tokens
 from nestling.text.grow import Word, add_words, count_words
-from nestling.text.plan import dump_plan
+from nestling.text.plan import check_plan, dump_plan
 from nestling.text.prune import keep_pieces
 from nestling.text.tokenizer import TextTokenizer
+from nestling.text.twin import parse_tokenizer
 
 Floats = npt.NDArray[np.float32]
+UNKNOWN = "<unk>"
+TRAINING_TEXTS = 200_000  # that a tokenizer is trained on
+
+
+def train_pieces(texts: Iterable[str], pieces: int) -> dict[str, Any]:
+    """The plan of a Unigram tokenizer of so many pieces, trained on texts as ALBERT's was (arXiv:1808.06226): lower case,
+    no accents, "▁" before each word. Fewer pieces where the texts give no more."""
+    from tokenizers import Regex, Tokenizer, models, trainers
+    from tokenizers import normalizers as norm
+    from tokenizers import pre_tokenizers as split
+
+    tokenizer = Tokenizer(models.Unigram())
+    quotes = [norm.Replace("``", '"'), norm.Replace("''", '"')]
+    fold = [norm.NFKD(), norm.StripAccents(), norm.Lowercase(), norm.Replace(Regex(" {2,}"), " ")]
+    tokenizer.normalizer = norm.Sequence([*quotes, *fold])
+    tokenizer.pre_tokenizer = split.Sequence([split.WhitespaceSplit(), split.Metaspace(prepend_scheme="always")])
+    trainer = trainers.UnigramTrainer(
+        vocab_size=pieces, special_tokens=[UNKNOWN], unk_token=UNKNOWN, show_progress=False
+    )
+    tokenizer.train_from_iterator(islice(texts, TRAINING_TEXTS), trainer)
+    return check_plan(tokenizer.to_str(), "the corpus")
+
+
+def spell_pieces(plan: dict[str, Any], teacher: Teacher) -> list[Word]:
+    """The teacher's ids of the text of each piece of a plan, as `token_vectors` takes them."""
+    tokenizer = parse_tokenizer(teacher.tokenizer_json, teacher.name)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    pieces = TextTokenizer(dump_plan(plan), "the corpus").pieces
+    texts = ["" if piece == UNKNOWN else piece.replace("▁", " ").strip() for piece in pieces]
+    return [tuple(one.ids) for one in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
 def choose_words(

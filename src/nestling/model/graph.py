@@ -17,10 +17,10 @@ from nestling.safe import DAMAGED
 
 NOWHERE = "/"  # an absolute path, which onnxruntime does not take for a model that came as bytes
 OPERATIONS = {
-    "Abs", "Add", "Cast", "Concat", "Cos", "Div", "Expand", "Gather", "Gelu", "Gemm", "Identity", "MatMul",
-    "MatMulInteger", "Max", "Mul", "Neg", "Not", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum",
-    "Reshape", "Round", "Shape", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
-    "Where",
+    "Abs", "Add", "Cast", "Concat", "Cos", "Div", "Expand", "Gather", "Gelu", "Gemm", "Identity",
+    "LayerNormalization", "MatMul", "MatMulInteger", "Max", "Mul", "Neg", "Not", "Pow", "Range", "Reciprocal",
+    "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Round", "Shape", "Sin", "Slice", "Softmax", "Split", "Sqrt",
+    "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 MOST_NODES = 10_000
 INT8, SCALES = ".int8", ".scales"  # behind the names of matrices in whole numbers, and of their scales

@@ -227,7 +227,7 @@ def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
                 raise ValueError(f"{name} without its matrix")
             continue
         own = name.removeprefix(BODY)
-        values = expect(beside, name, ("f4", "i1"), (None, None))
+        values = expect(beside, name, ("f4", "i1"), (None,) * min(max(beside[name].ndim, 1), 2))
         if values.dtype == np.int8:
             scales = expect(beside, name + SCALES, ("f4",), (values.shape[1],))
             weights |= {own + INT8: values, own + SCALES: scales}

@@ -24,7 +24,7 @@ def with_int8_body(model: TransformerModel) -> TransformerModel:
     parts = model.parts()
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
-        if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1:
+        if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
             values, scales = to_int8(np.ascontiguousarray(matrix.T))
             tensors |= {name: np.ascontiguousarray(values.T), name + SCALES: scales.astype(np.float32)}
     return TransformerModel(replace(parts, tensors=tensors))

@@ -1,0 +1,124 @@
+"""Layers of a pretrained encoder: they compute what transformers computes, and start by saying nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from nestling.errors import InputError, ModelFileError
+from nestling.make.contextual import load_student, new_student, save_student, to_model, with_rows
+from nestling.make.encoder import PrunedEncoder, word_vectors
+from nestling.make.settings import Body
+from nestling.model.static import StaticModel
+from nestling.shrink.fidelity import sample_texts
+from nestling.shrink.transformer import with_int8_body
+from nestling.teacher import Teacher, load_teacher
+from tests.conftest import model_of
+
+BODY = Body(encoder="given", keep=(0, 1), words=32, tokens=36)
+TEXTS = [" ".join(text.split()[:12]) for text in sample_texts()[:40]]
+
+
+@pytest.fixture(scope="module")
+def folder(teacher_folders: dict[str, Path]) -> Path:
+    return teacher_folders["wordpiece"]
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> Teacher:
+    return load_teacher(str(folder))
+
+
+@pytest.fixture(scope="module")
+def static() -> StaticModel:
+    return model_of("wordpiece")
+
+
+def pruned(static: StaticModel, encoder: Teacher, body: Body = BODY) -> PrunedEncoder:
+    student = new_student(static, body, 0, encoder)
+    assert isinstance(student, PrunedEncoder)
+    return student
+
+
+def test_it_starts_as_the_static_model(static: StaticModel, encoder: Teacher) -> None:
+    model = to_model(pruned(static, encoder), static, BODY)
+    split = model.encode(TEXTS, overflow="split")
+    np.testing.assert_allclose(split, static.encode(TEXTS), atol=1e-5)
+    assert model.document.inner == static.dim + 32
+    np.testing.assert_array_equal(with_int8_body(model).encode(TEXTS, overflow="split"), split)
+
+
+def test_layers_are_those_of_transformers(static: StaticModel, encoder: Teacher, folder: Path) -> None:
+    theirs = AutoModel.from_pretrained(folder).eval()
+    student = pruned(static, encoder)
+    x = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(9) < torch.tensor([9, 4, 1])[:, None]
+    bias = torch.where(mask, 0.0, -1e30)[:, None, None, :]
+    with torch.no_grad():
+        wanted = theirs.encoder(x, attention_mask=bias).last_hidden_state
+        for block in student.blocks:
+            x = block(x, mask[:, None, None, :])
+    torch.testing.assert_close(x[mask], wanted[mask], rtol=1e-4, atol=1e-4)
+
+
+def test_words_come_in_as_the_encoder_knows_them(static: StaticModel, encoder: Teacher, folder: Path) -> None:
+    """All columns kept, what the first norm sees is the encoder's vector of the word, at its usual length."""
+    student = pruned(static, encoder)
+    own = AutoModel.from_pretrained(folder).embeddings.word_embeddings.weight.detach().numpy()
+    vectors = word_vectors(encoder, own, static.tokenizer.pieces)
+    rows = torch.from_numpy(student.table()[: static.table.size, static.dim :])
+    with torch.no_grad():
+        seen = student.up(torch.nn.functional.rms_norm(rows, (32,))).numpy()
+    mean = student.up.bias.detach().numpy()
+    one, other = seen - mean, vectors - mean
+    cosines = np.einsum("ij,ij->i", one, other) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert np.median(cosines) > 0.9999
+    assert 0.8 < np.median(np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)) < 1.25
+
+
+def test_a_word_that_it_lacks_is_the_mean_of_its_pieces(encoder: Teacher) -> None:
+    own = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
+    parts = word_vectors(encoder, own, ["th", "##in"])
+    there = word_vectors(encoder, own, ["thin"])
+    whole = word_vectors(encoder, own, ["qqqzzz"])
+    assert not np.array_equal(parts[0], parts[1])
+    assert np.isfinite(whole).all()
+    assert there.shape == (1, 4)
+
+
+def test_half_of_the_feed_forward_part(static: StaticModel, encoder: Teacher) -> None:
+    student = pruned(static, encoder, replace(BODY, keep=(1,), feed=24))
+    whole = pruned(static, encoder, replace(BODY, keep=(1,)))
+    assert student.blocks[0].wide.weight.shape == (24, 32)
+    sizes = whole.blocks[0].wide.weight.norm(dim=1) * whole.blocks[0].narrow.weight.norm(dim=0)
+    kept = torch.sort(sizes.argsort(descending=True)[:24]).values
+    assert torch.equal(student.blocks[0].wide.weight, whole.blocks[0].wide.weight[kept])
+    assert torch.equal(student.blocks[0].narrow.weight, whole.blocks[0].narrow.weight[:, kept])
+
+
+def test_it_comes_back_as_it_was_behind_other_rows(static: StaticModel, encoder: Teacher, tmp_path: Path) -> None:
+    student = pruned(static, encoder)
+    save_student(student, tmp_path / "student.safetensors")
+    again = load_student(tmp_path / "student.safetensors")
+    assert isinstance(again, PrunedEncoder)
+    rows = np.random.default_rng(0).standard_normal((50, student.size.columns)).astype(np.float32)
+    other = with_rows(again, rows)
+    np.testing.assert_allclose(other.table(), rows, atol=1e-6)
+    for name, each in student.state_dict().items():
+        assert torch.equal(again.state_dict()[name], each)
+        assert name in ("directions", "lengths") or torch.equal(other.state_dict()[name], each)
+
+
+@pytest.mark.parametrize("asked", [{"tokens": 40}, {"keep": (2,)}, {"keep": ()}])
+def test_what_the_encoder_lacks_is_refused(static: StaticModel, encoder: Teacher, asked: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="It has layers 0 to 1, and knows 39 tokens"):
+        new_student(static, replace(BODY, **asked), 0, encoder)
+
+
+def test_other_networks_are_refused(static: StaticModel, teacher_folders: dict[str, Path], onnx_folder: Path) -> None:
+    for folder, kind in ((teacher_folders["bpe"], "roberta"), (onnx_folder, "no network that torch runs")):
+        with pytest.raises(ModelFileError, match=kind):
+            new_student(static, BODY, 0, load_teacher(str(folder)))
