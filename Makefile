@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CORE := pyproject.toml $(wildcard core/*.hpp core/*.cpp core/tables/*.inc) core/CMakeLists.txt
 
-.PHONY: demo test bench nano static tables web clean
+.PHONY: demo test bench nano static micro mini tables web clean
 
 demo: .venv/base
 	@echo; echo '$$ nestling models'
@@ -26,7 +26,7 @@ test: .venv/test .venv/web
 # The figures in README.md and docs/: need ../shared (or NESTLING_DATA), and the teachers and peers of docs/score.md.
 DATA := $(or $(NESTLING_DATA),../shared)
 CACHE := $(or $(NESTLING_CACHE),$(HOME)/.cache/nestling)
-PEERS := nano static $(DATA)/peers/potion-base-4M-int8 $(CACHE)/teachers/minilm $(CACHE)/teachers/bge-small
+PEERS := nano static micro mini $(DATA)/peers/potion-base-4M-int8 $(CACHE)/teachers/minilm $(CACHE)/teachers/bge-small
 RESULTS := benchmarks/results
 
 bench: .venv/test
@@ -34,10 +34,12 @@ bench: .venv/test
 	$(BIN)/python benchmarks/baselines.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/ladder.py
-	for model in nano static; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
+	$(BIN)/python benchmarks/blocks.py
+	$(BIN)/python benchmarks/routes.py
+	for model in nano static micro mini; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
 		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done
 	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done
-	$(BIN)/nestling speed nano --beside static --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
+	$(BIN)/nestling speed nano --beside static --beside micro --beside mini --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
@@ -52,7 +54,8 @@ bench: .venv/test
 	$(BIN)/nestling plot size $$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e reference -e tokenlearn -e model2vec) --suite broad --out docs/pictures/size.svg
 	$(BIN)/nestling plot dims $(RESULTS)/scores/static --suite broad --out docs/pictures/dims.svg
 	$(BIN)/nestling plot speed $(RESULTS)/speed.json --out docs/pictures/speed.svg
-	for model in nano static; do $(BIN)/nestling card $$model --results $(RESULTS)/scores/$$model --out docs/$$model.md; done
+	$(BIN)/nestling plot losses $(RESULTS)/micro.json --out docs/pictures/losses.svg
+	for model in nano static micro mini; do $(BIN)/nestling card $$model --results $(RESULTS)/scores/$$model --out docs/$$model.md; done
 	$(BIN)/python benchmarks/tables.py
 
 # The core's tables, asked anew of the installed `tokenizers`; and the browser's build of the core.
@@ -64,8 +67,8 @@ web:
 	web/build.sh
 
 # Makes the shipped models anew, in one thread, on which their last bits depend; an hour where the teacher's vectors are
-# not in the cache yet.
-nano static: .venv/test
+# not in the cache yet, and an hour more for a transformer.
+nano static micro mini: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/nestling make recipes/$@.toml --out src/nestling/models/$@.nest --report benchmarks/results/$@.json
 
 .venv/bin/python:

@@ -1,4 +1,4 @@
-"""Our static models and their peers on real tasks, and whether the way of scoring is right.
+"""Our models and their peers on real tasks, and whether the way of scoring is right.
 
     python benchmarks/baselines.py [--data DIR] [--only NAME]
 
@@ -28,7 +28,7 @@ SUITES = ("english", "tools", "long", "safety")
 JUDGE = "sentence-transformers/all-MiniLM-L6-v2"
 TOLERANCE = 0.003
 PUBLISHED = ("minishlab/potion-base-8M", "minishlab/potion-base-32M")
-OURS, TIERS = ("nano", "static"), (128, 64, 32)
+OURS, TIERS = ("nano", "static", "micro", "mini"), (128, 64, 32)
 
 
 def main() -> None:

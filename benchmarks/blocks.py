@@ -1,8 +1,8 @@
-"""What each part of recipes/micro.toml is worth, one change at a time, on a small scale and without any test split.
+"""What blocks behind a static model are worth, one change at a time, on a small scale and without any test split.
 
     python benchmarks/blocks.py [--texts N] [--only NAME]
 
-Students of the recipe's own static model, which must have been made (or is), on its first 150,000 texts, once; and, for
+Students of the recipe's own static model, which must have been made (or is), on its first 60,000 texts, once; and, for
 pairs and tasks, on 60,000 of its pairs, without those that the proxy asks. Judged with benchmarks/proxy.py. Writes
 benchmarks/results/blocks.json.
 """
@@ -24,6 +24,7 @@ from nestling.make.settings import Body, Training
 from nestling.make.student import Student
 from nestling.make.train import Lessons, train
 from nestling.model.static import StaticModel
+from nestling.teacher import load_teacher
 
 sys.path.insert(0, str(Path(__file__).parent))
 from proxy import Proxy, first_pairs
@@ -32,17 +33,22 @@ ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/blocks.json"
 PAIRS = 60_000
 OWN_SUMS: dict[str, Any] = {"static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
+ENCODER = {"encoder": "cache:teachers/minilm", "words": 128, "tokens": 256}
+PRETRAINED = {"rate": 0.0, "body_rate": 4e-4}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, of the training
-    "as in the recipe": ({}, {}),
+    "as in recipes/micro.toml: 3 blocks of 128 columns": ({}, {}),
     "1 block": ({"layers": 1}, {}),
-    "2 blocks": ({"layers": 2}, {}),
     "6 blocks": ({"layers": 6}, {}),
-    "blocks of 192 columns": ({"dim": 192}, {}),
-    "blocks of 256 columns": ({"dim": 256}, {}),
+    "3 blocks of 256 columns": ({"dim": 256}, {}),
     "the table learns along": ({}, {"rate": 1e-3}),
     "no relational loss": ({}, {"relational": 0.0}),
-    "no static path, table of 64 columns": (OWN_SUMS, {"rate": 2e-3}),
+    "no static path, a table of 64 columns": (OWN_SUMS, {"rate": 2e-3}),
     "the same from a random table": ({**OWN_SUMS, "warm": False}, {"rate": 2e-3}),
+    "a layer of an encoder": ({**ENCODER, "keep": (0,), "adds": False}, PRETRAINED),
+    "the same, and a sum of its own": ({**ENCODER, "keep": (0,)}, PRETRAINED),
+    "the same, a quarter of its feed-forward part": ({**ENCODER, "keep": (0,), "feed": 384}, PRETRAINED),
+    "three layers": ({**ENCODER, "keep": (0, 1, 2), "adds": False}, PRETRAINED),
+    "three layers, and a sum of their own": ({**ENCODER, "keep": (0, 1, 2)}, PRETRAINED),
 }  # fmt: skip
 
 
@@ -64,10 +70,11 @@ class Trials:
         pairs = lessons.pairs[~known[lessons.pairs].any(axis=1)][:PAIRS]
         self.pairs = replace(lessons, pairs=pairs)
         self.with_tasks = run.with_tasks(self.pairs, self.model)
+        self.encoder = load_teacher(str(run.places.find(str(ENCODER["encoder"]))))
         self.proxy = Proxy(run.places.data)
 
     def student(self, body: Body, how: Training) -> Student:
-        student = new_student(self.model, body, 0)
+        student = new_student(self.model, body, 0, self.encoder if body.encoder else None)
         train(student, self.lessons, self.held_out, how)
         return student
 
@@ -81,7 +88,7 @@ class Trials:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=150_000)
+    parser.add_argument("--texts", type=int, default=60_000)
     parser.add_argument("--only", help="This variant alone; the others stay.")
     given = parser.parse_args()
     trials = Trials(given.texts)

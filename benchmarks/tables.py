@@ -24,7 +24,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [
     "README.md",
-    *(f"docs/{page}.md" for page in ("embed", "probe", "score", "search", "shrink", "speed", "training", "web")),
+    *(
+        f"docs/{page}.md"
+        for page in ("embed", "probe", "score", "search", "shrink", "speed", "training", "transformers", "web")
+    ),
 ]
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 STS = "STSBenchmark test, Spearman"
@@ -128,6 +131,14 @@ def compared_static() -> str:
     return _compared("static")
 
 
+def compared_micro() -> str:
+    return _compared("micro")
+
+
+def compared_mini() -> str:
+    return _compared("mini")
+
+
 def compared_nano() -> str:
     return _compared("nano")
 
@@ -226,6 +237,28 @@ def _ladder(kind: str, size: bool = False) -> str:
         rows.append([line["name"], *([f"{line['bytes']:,}"] if size else []), *figures, line["seeds"], spread])
     head = ["", *(["bytes"] if size else []), "mean", "STS", "classification", "clustering", "retrieval", "seeds", "sd"]
     return table(head, rows)
+
+
+def blocks() -> str:
+    """What blocks behind a static model are worth, one change at a time."""
+    keys = ("mean", "sts", "classification", "clustering", "retrieval")
+    report = results("blocks")
+    rows = [
+        [line["name"], f"{line['parameters']:,}", *(f"{line[key]:.1f}" for key in keys)] for line in report["lines"]
+    ]
+    note = f"{report['texts']:,} texts, once, and {report['pairs']:,} pairs."
+    return f"{table(['', 'parameters', 'mean', 'STS', *keys[2:]], rows)}\n\n{note}"
+
+
+def routes() -> str:
+    """What the tasks of a transformer are worth."""
+    lines = results("routes")["lines"]
+    types = list(lines[0]["types"])
+    rows = [
+        [line["model"], line["way"], f"{line['mean_type']:.1f}", *(f"{line['types'][kind]:.1f}" for kind in types)]
+        for line in lines
+    ]
+    return table(["model", "query / document", "mean of types", *types], rows)
 
 
 def speed() -> str:
@@ -424,6 +457,10 @@ TABLES: dict[str, Callable[[], str]] = {
         scores,
         compared_static,
         compared_nano,
+        compared_micro,
+        compared_mini,
+        blocks,
+        routes,
         validity,
         dims_kept,
         schemes,

@@ -13,6 +13,7 @@ import click
 from nestling.errors import InputError, MissingExtraError
 
 PATH = click.Path(path_type=Path)
+OURS = ("nano", "static", "micro", "mini")
 SUITES = (
     "english, multilingual, sts, retrieval, tools, long, safety or quick, several with commas, or a benchmark of mteb, "
     'such as "MTEB(eng, v2)".'
@@ -21,7 +22,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 data_option = click.option(
     "--data", type=PATH, help="Folder of the tasks' Parquet files; default NESTLING_DATA/eval or ../shared/eval."
 )
-PEERS = "A model, wordllama, or model2vec:, st-static:, minilm-onnx: or tokie: and a folder; may be repeated."
+PEERS = (
+    "A model, wordllama, or model2vec:, st-static:, minilm-onnx:, minilm-int8:, int8-fast: or tokie: and a folder; may be "
+    "repeated."
+)
 
 
 @contextmanager
@@ -219,22 +223,32 @@ def card(source: str, results: Path | None, out: Path) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["size", "dims", "speed"]))
+@click.argument("kind", type=click.Choice(["size", "dims", "speed", "losses"]))
 @click.argument("sources", metavar="RESULTS...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, required=True, help="The picture, .svg or .png.")
 @click.option("--suite", help="Of these tasks only.")
-@click.option("--ours", multiple=True, default=["nano", "static"], show_default=True, help="Names to point out.")
+@click.option("--ours", multiple=True, default=OURS, show_default=True, help="Names to point out.")
 def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, ours: tuple[str, ...]) -> None:
-    """Draw a picture from results: size against quality, what each tier of a model keeps, or speed by length.
+    """Draw a picture from results: size against quality, what each tier of a model keeps, speed by length, or how a
+    transformer learnt.
 
-    RESULTS are folders that nestling score wrote (dims: one, its tiers lie beside it), or a report of nestling speed.
+    RESULTS are folders that nestling score wrote (dims: one, its tiers lie beside it), or a report of nestling speed or
+    of nestling make.
     """
     with extra("score", "nestling plot"):
         from nestling.safe import read_json
-        from nestling.score.plots import by_length, pareto, retention, throughput
+        from nestling.score.plots import by_length, losses, pareto, retention, throughput
         from nestling.score.results import averages, check_alike, read_results
     if kind == "speed":
         throughput(by_length(read_json(sources[0])), out, ours)
+        return
+    if kind == "losses":
+        logs = read_json(sources[0]).get("losses")
+        if not logs:
+            raise InputError(
+                f"{sources[0]} has no losses.", "A report of nestling make, of a transformer, has.", "Name such a one."
+            )
+        losses(logs, out)
         return
     folders = [sources[0], *sorted(sources[0].parent.glob(f"{sources[0].name}@*"))] if kind == "dims" else sources
     read = [read_results(folder) for folder in folders]

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel
 
 from nestling.errors import InputError, ModelFileError
-from nestling.make.contextual import load_student, new_student, save_student, to_model, with_rows
+from nestling.make.contextual import blended, load_student, new_student, save_student, to_model, with_rows
 from nestling.make.encoder import PrunedEncoder, word_vectors
 from nestling.make.settings import Body
 from nestling.model.static import StaticModel
@@ -49,6 +49,33 @@ def test_it_starts_as_the_static_model(static: StaticModel, encoder: Teacher) ->
     np.testing.assert_allclose(split, static.encode(TEXTS), atol=1e-5)
     assert model.document.inner == static.dim + 32
     np.testing.assert_array_equal(with_int8_body(model).encode(TEXTS, overflow="split"), split)
+
+
+def test_it_may_weigh_alone(static: StaticModel, encoder: Teacher) -> None:
+    body = replace(BODY, adds=False)
+    student = pruned(static, encoder, body)
+    assert student.back is None
+    texts = [text for text in TEXTS if static.count_tokens([text])[0] < 30]
+    np.testing.assert_allclose(to_model(student, static, body).encode(texts), static.encode(texts), atol=1e-5)
+    torch.nn.init.normal_(student.weigh.weight)
+    model = to_model(student, static, body)
+    one = model.encode([static.tokenizer.pieces[30]])
+    np.testing.assert_allclose(np.abs(one), np.abs(static.encode([static.tokenizer.pieces[30]])), atol=1e-4)
+    assert np.abs(model.encode(texts) - static.encode(texts)).max() > 0.1
+
+
+def test_what_is_added_may_count_less(static: StaticModel, encoder: Teacher) -> None:
+    student = pruned(static, encoder)
+    assert student.back is not None
+    torch.nn.init.normal_(student.back.weight)
+    with torch.no_grad():
+        own, mask = torch.randn(2, 7, student.size.columns), torch.ones(2, 7, dtype=torch.bool)
+        whole = student.through(own, mask)
+        half = blended(student, 0.5).through(own, mask)
+        none = blended(student, 0.0).through(own, mask)
+    torch.testing.assert_close(half, (whole + none) / 2)
+    with pytest.raises(InputError, match="blocks that only weigh"):
+        blended(pruned(static, encoder, replace(BODY, adds=False)), 0.5)
 
 
 def test_layers_are_those_of_transformers(static: StaticModel, encoder: Teacher, folder: Path) -> None:

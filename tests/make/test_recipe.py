@@ -176,7 +176,10 @@ def test_our_recipes_are_sound() -> None:
     [
         ("name = ", "cannot be read"),
         ('name = "a"\nname = "b"', "cannot be read"),
-        ('name = "a"\ncolour = 1\n[teacher]\nsource = "b"', "has colour. Known are again, canaries, corpus, desc"),
+        (
+            'name = "a"\ncolour = 1\n[teacher]\nsource = "b"',
+            "has colour. Known are again, blend, canaries, corpus, desc",
+        ),
         ('name = "a"\n[teacher]\nsource = "b"\n[train]\nsteps = 1', "[train] of"),
         ('name = "a"\n[teacher]\nsource = "b"\n[train]', "lacks [targets], on which [train] stands."),
         (

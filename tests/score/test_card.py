@@ -1,5 +1,6 @@
 """Cards and pictures say what the files say."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import nestling
 from nestling.cli import main
 from nestling.errors import InputError
 from nestling.score.encoders import Tier, load_encoder
-from nestling.score.plots import by_length, heat_map, pareto, retention, throughput
+from nestling.score.plots import by_length, heat_map, losses, pareto, retention, throughput
 from nestling.score.results import Results, averages, read_results
 from nestling.score.run import score
 from tests.score.conftest import TASKS
@@ -80,6 +81,16 @@ def test_pictures_are_drawn_and_the_same_each_time(with_tier: Path, tmp_path: Pa
     assert (tmp_path / "size.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_losses_are_those_of_a_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    words = ["plot", "losses", str(report), "--out", str(tmp_path / "losses.svg")]
+    report.write_text(json.dumps({"losses": {"student": [{"step": 8, "loss": 0.5, "held_out": 0.6}]}}))
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert "student" in (tmp_path / "losses.svg").read_text(encoding="utf-8")
+    report.write_text(json.dumps({"losses": {}}))
+    assert "report.json has no losses" in CliRunner().invoke(main, words).stderr
+
+
 def test_every_picture(tmp_path: Path, results: Path) -> None:
     pareto([read_results(results / "nano")], tmp_path / "size.svg")
     retention({128: 0.5, 64: 0.45}, tmp_path / "dims.svg", "nano")
@@ -88,7 +99,13 @@ def test_every_picture(tmp_path: Path, results: Path) -> None:
              {"cell": "32", "threads": 1, "texts_s": 5e4}, {"cell": "mixed", "threads": 1, "texts_s": 7e4}]  # fmt: skip
     assert by_length({"peers": [{"name": "nano", "cells": cells}]}) == {"nano": {8: 1e5, 32: 5e4}}
     throughput({"nano": {8: 1e5, 32: 5e4}, "other": {8: 1e4, 32: 5e3}}, tmp_path / "speed.svg")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dims.svg", "matrix.svg", "size.svg", "speed.svg"]
+    log = [
+        {"step": 8, "loss": 0.5, "held_out": 0.6, "dev": 0.7},
+        {"step": 16, "loss": 0.4, "held_out": 0.5, "dev": 0.8},
+    ]
+    losses({"student": log, "tasks": [{"step": 4, "loss": 0.4, "held_out": 0.5}]}, tmp_path / "losses.svg")
+    names = ["dims.svg", "losses.svg", "matrix.svg", "size.svg", "speed.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     with pytest.raises(InputError, match=r"A picture is \.svg or \.png"):
         retention({1: 1.0}, tmp_path / "a.pdf", "nano")
     with pytest.raises(InputError, match="no known size"):

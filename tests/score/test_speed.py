@@ -176,6 +176,18 @@ def test_an_onnx_folder_runs(tmp_path: Path) -> None:
     assert len(times) == 2
 
 
+def test_the_same_folder_in_int8(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    for name in ("model.onnx", "tokenizer.json"):
+        (given / name).write_bytes((SAMPLES / "teacher" / name).read_bytes())
+    (given / "teacher.json").write_text('{"max_tokens": 16, "pooling": "mean"}')
+    peer = make_peer(f"minilm-int8:{given}", tmp_path)
+    assert (peer.name, Path(peer.place)) == ("minilm-int8:given", tmp_path / "int8" / "given")
+    with Worker(peer.name, peer.program(1), 1) as worker:
+        assert all(wall > 0 for wall, _ in worker.run([["a cat", "dogs"], ["one"]]))
+
+
 def test_a_peer_that_dies_says_why(tmp_path: Path) -> None:
     broken = Peer("broken", "nestling", str(tmp_path / "no.nest"), 0)
     with (

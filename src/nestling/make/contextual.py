@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
 from nestling.make.encoder import EncoderSize, PrunedEncoder, prune_encoder, size_of
@@ -59,6 +60,19 @@ def with_rows(student: Student, rows: Floats) -> Student:
     other.load_state_dict(kept, strict=False)
     other.take_rows(rows)
     return other
+
+
+def blended(student: Student, adds: float) -> Student:
+    """The same student, of whose own vectors, beside the rows that it weighs, this share counts: between the static
+    model that it started as, which is better on texts unlike those it learnt from, and what it learnt
+    (arXiv:2109.01903). Raises InputError for one that adds none."""
+    if not isinstance(student, PrunedEncoder) or student.back is None:
+        raise InputError(
+            "[blend] stands behind blocks that only weigh.", "Layers of an encoder that add.", "Leave [blend] out."
+        )
+    with torch.no_grad():
+        student.back.weight.mul_(adds)
+    return student
 
 
 def stirred(student: Student) -> Student:

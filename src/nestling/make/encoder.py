@@ -1,7 +1,7 @@
 """A student whose blocks are layers of a pretrained encoder, which knew what words mean together long before.
 
     token ids -> rows: a static model's columns, and beside them the encoder's word vectors, on their main axes
-              -> the encoder's layers -> what each static row weighs, and what is added to their sum
+              -> the encoder's layers -> what each static row weighs, and maybe what is added to their sum
 
 It starts by saying nothing: an untrained one is the static model. Layers are as BERT has them (arXiv:1810.04805): a
 norm after each sum, biases, learned positions. Blocks that start from nothing need far more texts to be worth as much
@@ -36,7 +36,7 @@ WORDS = "embeddings.word_embeddings.weight"
 class EncoderSize:
     """rows: of the table, those of the tasks among them. inner: its columns of the static model; words: those behind
     them, which the layers see. dim: columns of the layers, head: of an attention head, feed: of the feed-forward part.
-    places: the most tokens of a text, padded."""
+    places: the most tokens of a text, padded. adds: whether the layers add vectors of their own to what they weigh."""
 
     rows: int
     inner: int
@@ -46,6 +46,7 @@ class EncoderSize:
     head: int
     feed: int
     places: int
+    adds: bool = True
 
     @property
     def columns(self) -> int:
@@ -90,9 +91,10 @@ class PrunedEncoder(Student):
         self.places = nn.Parameter(torch.zeros(size.places, size.dim))
         self.first = nn.LayerNorm(size.dim, eps=1e-12)
         self.blocks = nn.ModuleList(Layer(size) for _ in range(size.layers))
-        self.weigh, self.back = nn.Linear(size.dim, 1, bias=False), nn.Linear(size.dim, size.inner, bias=False)
-        nn.init.zeros_(self.weigh.weight)
-        nn.init.zeros_(self.back.weight)
+        self.weigh = nn.Linear(size.dim, 1, bias=False)
+        self.back = nn.Linear(size.dim, size.inner, bias=False) if size.adds else None
+        for each in (self.weigh, self.back) if self.back else (self.weigh,):
+            nn.init.zeros_(each.weight)
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         own, words = torch.split(rows, [self.size.inner, self.size.words], dim=-1)
@@ -102,9 +104,8 @@ class PrunedEncoder(Student):
             x = block(x, mask[:, None, None, :])
         x, kept = x.float(), mask.unsqueeze(-1)
         assert self.weigh is not None, "there is a static path"
-        weighed = (own * (1 + self.weigh(x).float()) * kept).sum(dim=1)
-        sums: Tensor = weighed + self.back((x * kept).sum(dim=1)).float()
-        return sums
+        sums: Tensor = (own * (1 + self.weigh(x).float()) * kept).sum(dim=1)
+        return sums if self.back is None else sums + self.back((x * kept).sum(dim=1)).float()
 
 
 def prune_encoder(
@@ -175,7 +176,7 @@ def size_of(teacher: Teacher, rows: int, inner: int, body: Body) -> EncoderSize:
         )
     dim, heads, feed = config.hidden_size, config.num_attention_heads, body.feed or config.intermediate_size
     words, places = min(body.words, dim), -(-body.tokens // STEP) * STEP
-    return EncoderSize(rows, inner, words, dim, len(body.keep), dim // heads, feed, places)
+    return EncoderSize(rows, inner, words, dim, len(body.keep), dim // heads, feed, places, body.adds)
 
 
 def _network(teacher: Teacher) -> Any:

@@ -32,6 +32,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "tune": _keys(Training),
     "student": _keys(Body, Training),
     "tasks": _keys(Training),
+    "blend": {"adds": float},
     "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int},
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
@@ -44,7 +45,8 @@ KINDS: dict[Any, str] = {
 NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "budget"}  # in each of these that is there
 STANDS_ON = {
     "vocabulary": ("corpus",), "targets": ("corpus",), "train": ("targets",), "again": ("train",),
-    "student": ("train",), "tune": ("train", "pairs"), "tasks": ("student", "pairs"), "repair": ("train", "shrink"),
+    "student": ("train",), "tune": ("train", "pairs"), "tasks": ("student", "pairs"), "blend": ("student",),
+    "repair": ("train", "shrink"),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """From a recipe to a model: the stages in order, each kept in the cache, so that a run goes on where it stopped.
 
-    distil -> (targets: train -> born again -> tune on pairs -> transformer -> tasks) -> shrink -> repair -> score
+    distil -> (targets: train -> born again -> tune on pairs) -> shrink -> repair -> score
+                                                              -> code the table -> blocks -> tasks -> blend -> score
 
 A stage is kept under a key of the inputs' bytes and of all settings up to it. So the same inputs give the same file,
 two recipes that begin alike share their beginning, and a change of a late stage leaves the early ones standing.
@@ -194,6 +195,8 @@ class Run:
         if "tasks" in self.recipe:
             first = student
             student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens)
+        if "blend" in self.recipe:
+            student = make_student.blended(student, self.recipe["blend"]["adds"])
         return make_student.with_body_of(coded, make_student.to_model(student, tokens, body)), tried
 
     def learnt(

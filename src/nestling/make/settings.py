@@ -65,7 +65,8 @@ class Body:
     warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. routes: the
     tasks of what asks, of what is asked for, and of other texts; none for no task. dev: an STS file that is scored
     while it learns. encoder: a pretrained encoder whose layers the blocks are, instead; then keep: which, counted from
-    0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its word vectors."""
+    0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its word vectors; adds:
+    whether they add vectors of their own to what they weigh."""
 
     dim: int = 128
     layers: int = 2
@@ -80,6 +81,7 @@ class Body:
     keep: tuple[int, ...] = ()
     feed: int = 0
     words: int = 64
+    adds: bool = True
 
 
 @dataclass(frozen=True)

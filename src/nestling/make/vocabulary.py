@@ -22,8 +22,8 @@ TRAINING_TEXTS = 200_000  # that a tokenizer is trained on
 
 
 def train_pieces(texts: Iterable[str], pieces: int) -> dict[str, Any]:
-    """The plan of a Unigram tokenizer of so many pieces, trained on texts as ALBERT's was (arXiv:1808.06226): lower case,
-    no accents, "▁" before each word. Fewer pieces where the texts give no more."""
+    """The plan of a Unigram tokenizer of so many pieces, trained on texts as ALBERT's was (arXiv:1808.06226): lower
+    case, no accents, "▁" before each word. Fewer pieces where the texts give no more."""
     from tokenizers import Regex, Tokenizer, models, trainers
     from tokenizers import normalizers as norm
     from tokenizers import pre_tokenizers as split

@@ -22,6 +22,11 @@ import nestling
 model = nestling.load(place)
 def encode(texts): return model.encode(texts, threads=threads)
 """,
+    "int8-fast": """
+import nestling
+model = nestling.load(place, dtype="int8-fast")
+def encode(texts): return model.encode(texts, threads=threads)
+""",
     "load_encoder": """
 from nestling.score.encoders import load_encoder
 encode = load_encoder(place).encode
@@ -81,6 +86,7 @@ def forward(texts):
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 """,
 }
+PROGRAMS["minilm-int8"] = PROGRAMS["minilm-onnx"]
 # Writes the graph of a sentence-transformers folder, which has none, to `target`.
 EXPORT = """
 import torch
@@ -96,17 +102,26 @@ axes = {name: {0: "texts", 1: "tokens"} for name in names}
 torch.onnx.export(States(), (example, example), target, input_names=names[:2], output_names=names[2:],
                   dynamic_axes=axes, dynamo=False)
 """
+# Writes a graph with int8 weights, whose products are in int8 too, as onnxruntime makes them.
+QUANTIZE = """
+import onnxruntime.quantization as onnx_int8
+onnx_int8.quantize_dynamic(place, target, weight_type=onnx_int8.QuantType.QInt8)
+"""
 PACKAGES = {  # import name, name on PyPI, extra
     "model2vec": ("model2vec", "model2vec", "bench"),
     "st-static": ("sentence_transformers", "sentence-transformers", "train"),
     WORDLLAMA: ("wordllama", "wordllama", "bench"),
     "tokie": ("tokie", "tokie", "bench"),
     "minilm-onnx": ("onnxruntime", "onnxruntime", "onnx"),
+    "minilm-int8": ("onnx", "onnx", "train"),
+    "int8-fast": ("onnxruntime", "onnxruntime", "onnx"),
 }
 NOTES = {
     "tokie": "token ids only, no vectors",
     "st-static": "batches of 1,024",
     "minilm-onnx": "batches of 32, sorted by length",
+    "minilm-int8": "batches of 32, sorted by length, dynamic int8",
+    "int8-fast": "products in int8",
 }
 
 
@@ -160,6 +175,9 @@ def make_peer(source: str, scratch: Path) -> Peer:
 
 def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     """A peer that its own library runs, from a folder, or from a shipped model saved in that library's layout."""
+    if kind == "int8-fast":
+        own = load_encoder(place)
+        return Peer(f"{kind}:{own.name}", kind, place, own.size, own.max_tokens, (NOTES[kind],))
     folder = Path(place).expanduser()
     if kind in LAYOUTS and (place in shipped() or folder.suffix == ".nest"):
         folder = scratch / kind / folder.stem
@@ -170,8 +188,9 @@ def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
             f"{kind}:{place} names no model.", "A folder with a tokenizer.json was expected.", "Check the path."
         )
     name, notes, limit = f"{kind}:{folder.name}", [NOTES[kind]] if kind in NOTES else [], None
-    if kind == "minilm-onnx":
+    if kind in ("minilm-onnx", "minilm-int8"):
         folder = _with_graph(folder, scratch)
+        folder = folder if kind == "minilm-onnx" else _in_int8(folder, scratch)
         limit = int(json.loads((folder / "teacher.json").read_text(encoding="utf-8"))["max_tokens"])
     wanted = ["tokenizer.json"] if kind == "tokie" else ["tokenizer.json", "*.safetensors", "*.onnx"]
     size = sum(file.stat().st_size for pattern in wanted for file in folder.rglob(pattern))
@@ -197,8 +216,19 @@ def _with_graph(folder: Path, scratch: Path) -> Path:
     return target
 
 
+def _in_int8(folder: Path, scratch: Path) -> Path:
+    """A copy of an ONNX folder, its graph in dynamic int8."""
+    target = scratch / "int8" / folder.name
+    target.mkdir(parents=True)
+    for name in ("tokenizer.json", "teacher.json"):
+        shutil.copy(folder / name, target)
+    (graph,) = folder.glob("*.onnx")
+    run(f"place, target = {str(graph)!r}, {str(target / 'model.onnx')!r}{QUANTIZE}", f"minilm-int8:{folder.name}", None)
+    return target
+
+
 def tokenizer_of(peer: Peer) -> TextTokenizer:
-    if peer.kind in ("nestling", WORDLLAMA):
+    if peer.kind in ("nestling", "int8-fast", WORDLLAMA):
         encoder = load_encoder(peer.place or peer.kind)
         assert isinstance(encoder, Own)
         return encoder.model.tokenizer

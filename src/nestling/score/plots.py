@@ -1,4 +1,5 @@
-"""Pictures from result files: size against quality, what each tier keeps, layers by dims, throughput by length."""
+"""Pictures from result files: size against quality, what each tier keeps, layers by dims, throughput by length,
+losses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ OURS, THEIRS = "#d1495b", "#5b7083"
 mpl.rcParams["svg.hashsalt"] = "nestling"  # The same picture, the same bytes.
 
 
-def pareto(models: Sequence[Results], path: Path, ours: Sequence[str] = ("nano", "static")) -> None:
+def pareto(models: Sequence[Results], path: Path, ours: Sequence[str] = ()) -> None:
     """Mean over tasks against bytes of everything needed to embed, on a logarithmic scale; the line joins the models
     that no smaller one beats."""
     points = sorted((_bytes(each), 100 * averages(each.lines.values()).mean_task, each.name) for each in models)
@@ -96,9 +97,7 @@ def _drawn(cell: Mapping[str, Any]) -> bool:
     return cell["threads"] == 1 and str(cell["cell"]).isdigit() and cell["texts_s"] is not None
 
 
-def throughput(
-    by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Sequence[str] = ("nano", "static")
-) -> None:
+def throughput(by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Sequence[str] = ()) -> None:
     """by_model: name -> tokens a text -> texts a second. Both axes are logarithmic."""
     figure, axes = _figure("tokens a text", "texts a second")
     axes.set_xscale("log", base=2)
@@ -117,6 +116,29 @@ def throughput(
     ticks = sorted({length for points in by_model.values() for length in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     figure.legend(fontsize=8, loc="outside right upper")
+    _save(figure, path)
+
+
+def losses(stages: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """stages: name -> a line a check, with step, loss and held_out, and maybe dev, which has an axis of its own."""
+    figure, axes = _figure("checks", "loss")
+    other, dev, first = axes.twinx(), False, 0
+    for name, log in stages.items():
+        places = range(first, first + len(log))
+        axes.plot(places, [line["loss"] for line in log], color=THEIRS, linewidth=1, label="in training")
+        axes.plot(places, [line["held_out"] for line in log], color=OURS, label="held out")
+        axes.axvline(first - 0.5, color="#cccccc", linewidth=1)
+        axes.annotate(name, (first, 1), xycoords=("data", "axes fraction"), fontsize=8, va="top")
+        if all("dev" in line for line in log):
+            other.plot(places, [100 * line["dev"] for line in log], color="#e0a030", label="STS, development split")
+            dev = True
+        first += len(log)
+    other.set_visible(dev)
+    other.set_ylabel("Spearman x 100")
+    drawn = {
+        label: line for each in (axes, other) for line, label in zip(*each.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(drawn.values(), drawn.keys(), fontsize=8, loc="outside lower center", ncols=len(drawn))
     _save(figure, path)
 
 
