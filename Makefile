@@ -39,10 +39,13 @@ bench: .venv/test
 	for model in nano static micro mini; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
 		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done
 	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done
-	$(BIN)/nestling speed nano --beside static --beside micro --beside mini --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
+	$(BIN)/nestling speed nano --beside static --beside model2vec:nano --beside st-static:nano --beside wordllama --beside tokie:nano \
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
+	$(BIN)/nestling speed micro --beside int8-fast:micro --beside mini --beside int8-fast:mini --beside static \
+		--beside minilm-int8:$(CACHE)/teachers/minilm --beside minilm-onnx:$(CACHE)/teachers/minilm \
+		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/transformer_speed.json
 	$(BIN)/python benchmarks/core_speed.py
 	$(BIN)/python benchmarks/core_stages.py
 	$(BIN)/python benchmarks/exactness.py

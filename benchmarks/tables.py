@@ -291,6 +291,26 @@ def speed() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def transformer_speed() -> str:
+    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run."""
+    report = results("transformer_speed")
+    cells = {
+        peer["name"]: {cell["cell"]: cell for cell in peer["cells"] if cell["threads"] == 1} for peer in report["peers"]
+    }
+    base = cells["minilm-int8:minilm"]
+    rows = []
+    for peer in report["peers"]:
+        own = cells[peer["name"]]
+        rates = [f"{own[cell]['texts_s']:,.0f}" for cell in ("mixed", "8", "32", "128")]
+        times = own["32"]["ratio_cpu"] / base["32"]["ratio_cpu"]
+        late, cold = peer["latency"], peer["cold_start"]
+        rest = [f"{1000 * late['median_ms']:,.0f}", f"{cold['wall_s']:.2f}", f"{cold['peak_mb']:.0f}"]
+        rows.append([peer["name"], *rates, f"{times:,.1f}", *rest])
+    head = ["", "texts/s, mixed", "of 8 tokens", "of 32", "of 128", "times MiniLM int8 at 32", "one text (us)",
+            "cold start (s)", "peak MB"]  # fmt: skip
+    return table(head, rows)
+
+
 def probes() -> str:
     """The linear and the MLP head of each model, x 100."""
     rows = []
@@ -461,6 +481,7 @@ TABLES: dict[str, Callable[[], str]] = {
         compared_mini,
         blocks,
         routes,
+        transformer_speed,
         validity,
         dims_kept,
         schemes,

@@ -80,9 +80,8 @@ def search(
 @click.option(
     "--overflow",
     type=click.Choice(["cut", "split", "error"]),
-    default="cut",
-    show_default=True,
-    help="What to do with a text of more tokens than the model takes; split takes the mean over all of them.",
+    help="What to do with a text of more tokens than the model takes; split takes the mean over all of them. Default: "
+    "transformers split, static models cut.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Workers over the texts.")
 @as_json

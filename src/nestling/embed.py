@@ -47,7 +47,7 @@ class Encoder(Protocol):
         /,
         *,
         dim: int | None = None,
-        overflow: Overflow = "cut",
+        overflow: Overflow | None = None,
         dtype: Dtype = "float32",
         threads: int | None = None,
     ) -> tuple[Array, int]:
@@ -73,7 +73,7 @@ def embed_file(
     column: str | None = None,
     dim: int | None = None,
     dtype: Dtype = "float32",
-    overflow: Overflow = "cut",
+    overflow: Overflow | None = None,
     threads: int | None = None,
     rows_per_part: int = 50_000,
     progress: bool = False,
@@ -96,6 +96,7 @@ def embed_file(
     _check_target(source, target)
     whole_number("rows_per_part", rows_per_part, 1)
     model = _loaded(model)
+    overflow = overflow or getattr(model, "usual_overflow", "cut")
     read = partial(read_texts, source, column=column, batch=rows_per_part)
     encode = partial(model.encode_counting, dim=dim, dtype=dtype, overflow=overflow, threads=threads)
     batches, (empty, _), stamp = read(), encode([]), _stamp(source)

@@ -64,7 +64,7 @@ def test_a_recipe_makes_a_transformer(home: Path, made: Made) -> None:
     assert model.max_tokens == 64
     assert model.document.scheme == "product"
     assert model.tasks == ("qry", "doc", "sym")
-    assert (model.route("query"), model.route("document")) == ("qry", "doc")
+    assert model.document.routes == {"query": "qry", "document": "doc", "text": "sym"}
     assert [source.role for source in model.lineage] == ["teacher", "data", "data"]
     assert len(model.verify()) == 3
     assert min(check.cosine for check in model.verify()) > 0.999

@@ -53,7 +53,8 @@ def test_gives_the_vectors_it_was_saved_with(model: Model) -> None:
 
 def test_golden_vectors(name: str, model: Model, odd_texts: list[str]) -> None:
     golden = np.load(ROOT / "tests" / "golden" / "vectors.npz")[name]
-    np.testing.assert_allclose(model.encode(odd_texts), golden, atol=1e-6)
+    nearly = 1e-6 if name in STATIC else 1e-5  # onnxruntime adds up in another order on another processor
+    np.testing.assert_allclose(model.encode(odd_texts), golden, atol=nearly)
 
 
 def test_knows_near_from_far(model: Model) -> None:
@@ -107,7 +108,8 @@ def test_transformers_elsewhere_give_the_same_vectors(name: str, model: Transfor
     session = onnxruntime.InferenceSession(tmp_path / "copy" / "model.onnx", providers=["CPUExecutionProvider"])
     tokens = model.tokenizer.encode(TEXTS)
     for place, wanted in enumerate(model.encode(TEXTS)):
-        ids = tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].astype(np.int64)[None]
+        ids = tokens.ids[tokens.offsets[place] : tokens.offsets[place + 1]].astype(np.int64)
+        ids = np.concatenate([[model.document.task_tokens["sym"]], ids])[None]
         (found,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         np.testing.assert_allclose(found[0], wanted, atol=1e-5)
 

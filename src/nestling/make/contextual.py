@@ -122,7 +122,6 @@ def to_model(student: Student, model: StaticModel, body: Body) -> TransformerMod
         inner=student.size.columns,
         max_tokens=body.tokens,
         task_tokens=tokens,
-        routes=dict(zip(("query", "document", "text"), body.routes, strict=False)),
         scores={},
     )
     tensors = {**Table(FloatRows(student.table())).tensors(), GRAPH: np.frombuffer(graph, np.uint8)}

@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "student": _keys(Body, Training),
     "tasks": _keys(Training),
     "blend": {"adds": float},
+    "routes": {"query": str, "document": str, "text": str},
     "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int},
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
@@ -46,7 +47,7 @@ NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "bud
 STANDS_ON = {
     "vocabulary": ("corpus",), "targets": ("corpus",), "train": ("targets",), "again": ("train",),
     "student": ("train",), "tune": ("train", "pairs"), "tasks": ("student", "pairs"), "blend": ("student",),
-    "repair": ("train", "shrink"),
+    "routes": ("student",), "repair": ("train", "shrink"),
 }  # fmt: skip
 
 

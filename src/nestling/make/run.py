@@ -197,7 +197,8 @@ class Run:
             student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens)
         if "blend" in self.recipe:
             student = make_student.blended(student, self.recipe["blend"]["adds"])
-        return make_student.with_body_of(coded, make_student.to_model(student, tokens, body)), tried
+        whole = make_student.with_body_of(coded, make_student.to_model(student, tokens, body))
+        return whole.with_table(whole.table, routes=self.recipe.get("routes", {})), tried
 
     def learnt(
         self, name: str, tables: tuple[str, ...], start: "Callable[[], Student]", model: StaticModel

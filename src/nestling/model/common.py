@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeGuard, Unpack
+from typing import Any, ClassVar, Literal, TypedDict, TypeGuard, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class Options(TypedDict, total=False):
     """The options of `encode`, all keyword-only."""
 
     dim: int | None
-    overflow: Overflow
+    overflow: Overflow | None
     normalize: bool
     dtype: Dtype
     threads: int | None
@@ -50,7 +50,7 @@ class How:
 
     dim: int | None = None
     task: str | None = None
-    overflow: Overflow = "cut"
+    overflow: Overflow | None = None
     normalize: bool = True
     dtype: Dtype = "float32"
     threads: int | None = None
@@ -162,6 +162,8 @@ class Model(ABC):
         """The model's own licence, as it states it; `lineage` has those of what it was made from."""
         return self.document.licence
 
+    usual_overflow: ClassVar[Overflow] = "cut"  # where the caller says nothing
+
     @property
     def lineage(self) -> tuple[Source, ...]:
         """The teacher and data sets that the model was made from, with their licences."""
@@ -173,7 +175,7 @@ class Model(ABC):
         *,
         dim: int | None = None,
         task: str | None = None,
-        overflow: Overflow = "cut",
+        overflow: Overflow | None = None,
         normalize: bool = True,
         dtype: Dtype = "float32",
         threads: int | None = None,
@@ -186,7 +188,8 @@ class Model(ABC):
         dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt or token goes
         before a text; default what the model's file says, which for most is none.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
-        "error", or "split" it, which takes the mean over all of its tokens. normalize: rows of unit length (a text
+        "error", or "split" it, which takes the mean over all of its tokens; default "split" for transformers, and
+        "cut" for static models that have a limit, as where they come from. normalize: rows of unit length (a text
         without a known token is a row of zeros); False gives the mean of the weighted rows. dtype: "float32" and
         "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
         above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
@@ -197,7 +200,14 @@ class Model(ABC):
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
         plain = dim is None and task is None and threads is None and out is None
-        plain = plain and overflow == "cut" and normalize and not progress and dtype == "float32" and errors == "strict"
+        plain = (
+            plain
+            and overflow in (None, self.usual_overflow)
+            and normalize
+            and not progress
+            and dtype == "float32"
+            and errors == "strict"
+        )
         cut = -1
         if plain and self.takes_any_text and _as_is(texts):
             vectors, cut = self._plainly(texts)
@@ -217,6 +227,7 @@ class Model(ABC):
     def _embed(self, texts: str | Iterable[str], how: How) -> tuple[Array, int]:
         """Check the options and the texts, and embed these: their vectors, and how many were cut."""
         dim = self.check_dim(how.dim)
+        how = replace(how, overflow=how.overflow or self.usual_overflow)
         one_of("overflow", how.overflow, ("cut", "error", "split"))
         one_of("errors", how.errors, ("strict", "replace"))
         width = output_width(dim, how.dtype, how.normalize)

@@ -21,9 +21,9 @@ TableDtype = Literal["float32", "float16", "int8", "int4", "int8-fast"]
 
 
 def shipped() -> dict[str, Path]:
-    """The models that come with the package: name -> file."""
-    folder = Path(__file__).parents[1] / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.nest"))}
+    """The models that come with the package, smallest first: name -> file."""
+    files = (Path(__file__).parents[1] / "models").glob("*.nest")
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stat().st_size)}
 
 
 def load(

@@ -94,7 +94,7 @@ class StaticModel(Model):
         vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
         return vectors, self._core.encode(texts, vectors, dim, self._core_limit("cut"), False, True, 0, usable_cores())
 
-    def _core_limit(self, overflow: Overflow) -> int:
+    def _core_limit(self, overflow: Overflow | None) -> int:
         """The most tokens of a text as the core takes it: -1 for no limit."""
         limit = self.document.max_tokens
         return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
@@ -183,7 +183,7 @@ class StaticModel(Model):
         return self.with_table(self.table, dims=self.dims, pooling=pooling)
 
     def _tokenize(
-        self, texts: Sequence[str], overflow: Overflow, first: int
+        self, texts: Sequence[str], overflow: Overflow | None, first: int
     ) -> tuple[Tokens, npt.NDArray[np.int64], int]:
         """Tokens of the texts within the limit, how many of each are not dropped, and how many texts were cut."""
         tokens = self.tokenizer.encode(texts)

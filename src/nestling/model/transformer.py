@@ -43,6 +43,8 @@ class TransformerModel(Model):
     fast: whether matrices are multiplied in whole numbers, which rounds each token's columns to 8 bits.
     """
 
+    usual_overflow = "split"
+
     def __init__(
         self,
         parts: Parts,
@@ -217,7 +219,7 @@ def beside_table(tensors: dict[str, Array]) -> dict[str, Array]:
 
 
 def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
-    """The matrices by the names that the graphs have for them: as float32, and, where they are kept so, as int8."""
+    """The weights by the names that the graphs have for them: as float32, and, where they are kept so, as int8."""
     weights: dict[str, Array] = {}
     for name in beside:
         if name in (GRAPH, FAST):
@@ -227,7 +229,10 @@ def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
                 raise ValueError(f"{name} without its matrix")
             continue
         own = name.removeprefix(BODY)
-        values = expect(beside, name, ("f4", "i1"), (None,) * min(max(beside[name].ndim, 1), 2))
+        if beside[name].ndim == 1:
+            weights[own] = expect(beside, name, ("f4",), (None,))
+            continue
+        values = expect(beside, name, ("f4", "i1"), (None, None))
         if values.dtype == np.int8:
             scales = expect(beside, name + SCALES, ("f4",), (values.shape[1],))
             weights |= {own + INT8: values, own + SCALES: scales}

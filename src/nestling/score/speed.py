@@ -98,7 +98,8 @@ def measure(
 
     sources: what `load_encoder` takes, run by nestling; or run by their own library: "model2vec:FOLDER",
     "st-static:FOLDER", "minilm-onnx:FOLDER", "minilm-int8:FOLDER", "int8-fast:MODEL", "tokie:FOLDER", where FOLDER may
-    be a shipped name or a .nest file too, and "wordllama". "model2vec" alone is model2vec on the first model; so are "st-static" and "tokie".
+    be a shipped name or a .nest file too, and "wordllama". "model2vec" alone is model2vec on the first model; so are
+    "st-static" and "tokie".
     texts: shuffled ones, as of `draw_texts`. seconds_a_cell: that one peer takes for one cell of one round, about.
     widths: numbers of threads, default 1 and all cores.
     """
