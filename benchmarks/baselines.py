@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nestling.errors import NestlingError
 from nestling.make.recipe import cache_folder
-from nestling.score.encoders import Tier, load_encoder
+from nestling.score.encoders import Encoder, Remembering, Tier, load_encoder
 from nestling.score.results import published, read_results
 from nestling.score.run import score
 from nestling.score.tasks import SUITES as SUITES_OF
@@ -40,10 +40,11 @@ def main() -> None:
     names = [name for suite in SUITES for name in names_of(suite)]
     for source in [given.only] if given.only else sources(data):
         try:
-            encoder = load_encoder(str(source))
+            encoder: Encoder = load_encoder(str(source))
         except NestlingError as error:
             print(f"left out: {error}")
             continue
+        encoder = Remembering(encoder) if source in OURS else encoder
         tiers = [Tier(encoder, dim) for dim in encoder.dims[1:] if dim in TIERS] if source in OURS else []
         for each in (encoder, *tiers):
             failed = [one for one in score(each, names, data / "eval", RESULTS / "scores", progress=True) if one.error]

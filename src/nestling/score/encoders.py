@@ -138,6 +138,20 @@ class SentenceTransformers:
         return vectors
 
 
+class Remembering:
+    """An encoder that embeds no text twice, for several tiers of it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.name, self.kind, self.licence, self.size = encoder.name, encoder.kind, encoder.licence, encoder.size
+        self.fingerprint, self.dims, self.max_tokens = encoder.fingerprint, encoder.dims, encoder.max_tokens
+        self._met: dict[Role, dict[str, Vectors]] = {"query": {}, "document": {}, "text": {}}
+
+    def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
+        found = embed_once(texts, self._met[role], lambda new: self.encoder.encode(new, role))
+        return found.reshape(len(texts), self.dims[0])
+
+
 class Tier:
     """The first `dim` columns of an encoder's vectors, at unit length again."""
 
