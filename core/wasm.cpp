@@ -139,15 +139,18 @@ size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii,
   return result.bad < n ? result.bad : n;
 }
 
-// How many tokens each text has: by a pool of no columns, so that the program holds one copy of the tokenizer.
+// How many tokens each text has, and what they are, end to end, where `ids` has room for them: by a pool of no columns,
+// so that the program holds one copy of the tokenizer.
 EXPORT(count)
-void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts) {
+void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts, uint32_t* ids) {
   Texts texts(bytes, units, ascii);
   Pool& pool = scratch.pools[0];
+  pool.record(ids);
   for (size_t i = 0; i < n; ++i) {
     pool.start(table, *kernels(), 0, 0);
     tokenizer.encode(texts.next(), scratch.tokens, pool);
     pool.finish();
     counts[i] = static_cast<uint32_t>(pool.met());
   }
+  pool.record(nullptr);
 }

@@ -7,6 +7,7 @@ Needs what web/packages.sh and `npm ci --prefix web` install.
 import json
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -19,17 +20,21 @@ import numpy as np
 import pytest
 
 import nestling
+from nestling.model.graph import OPERATIONS
+from nestling.model.load import shipped
 from nestling.model.static import StaticModel
+from nestling.model.transformer import TransformerModel
 from nestling.shrink.fidelity import sample_texts
 from nestling.text.packed import PackedTokenizer
 from tests.conftest import SAMPLES, model_of, plan_of
 from tests.files.test_hostile import TEXTS, damage_tensor, damage_value, mutants, outcome
 from tests.files.test_nest import SCHEMES, coded, put_together, taken_apart
+from tests.students import parts_of, student_of
 
 ROOT = Path(__file__).parent.parent
 WEB = ROOT / "web"
 DEMO = ("index.html", "demo.css", "demo.js", "shelf.txt")
-RUNTIME = ("nestling.js", "core.js", "nest.js", "layout.js", "plan.js", "nestling.wasm")
+RUNTIME = ("nestling.js", "model.js", "core.js", "nest.js", "layout.js", "plan.js", "nestling.wasm")
 MOST_TRANSFER = 750_000  # JavaScript, WebAssembly and nano
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 LACKING = [
@@ -37,7 +42,7 @@ LACKING = [
     for what, there in {
         "node": shutil.which("node"),
         "chromium": Path(CHROMIUM).exists(),
-        "playwright-core": (WEB / "node_modules" / "playwright-core").exists(),
+        **{name: (WEB / "node_modules" / name).exists() for name in ("playwright-core", "onnxruntime-web")},
     }.items()
     if not there
 ]
@@ -55,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "src" / "nestling" / "models" / "nano.nest", folder / "site")
     write_vectors(folder)
     write_hostile(folder)
+    write_transformers(folder)
     return folder
 
 
@@ -202,6 +208,34 @@ def write_hostile(folder: Path) -> None:
     (folder / "hostile.json").write_text(json.dumps({"sizes": list(map(len, files)), "texts": TEXTS, "python": python}))
 
 
+def write_transformers(folder: Path) -> None:
+    """Transformers with Python's vectors, and some whose graphs are not what they should be."""
+    texts = [*real_texts()[:150], *ODD, "dog " * 700, ""]
+    shutil.copy(shipped()["micro"], folder / "micro.nest")
+    TransformerModel(parts_of(student_of("wordpiece"), "wordpiece")).save(folder / "wordpiece.nest")
+    ways: list[tuple[str, str, dict[str, Any]]] = [
+        ("micro", "text", {}), ("micro", "query", {"dim": 64}), ("micro", "document", {"normalize": False}),
+        ("micro", "text", {"task": "doc", "overflow": "cut"}), ("wordpiece", "text", {}), ("wordpiece", "query", {}),
+    ]  # fmt: skip
+    runs = []
+    for number, (name, role, options) in enumerate(ways):
+        model = nestling.load(folder / f"{name}.nest")
+        task = options.get("task") or model.document.routes.get(role)
+        given = {key: value for key, value in options.items() if key != "task"}
+        vectors, cut = model.encode_counting(texts, task=task, **given)
+        (folder / f"transformer-{number}.bin").write_bytes(np.ascontiguousarray(vectors, "<f4").tobytes())
+        file = f"transformer-{number}.bin"
+        runs.append({"model": name, "role": role, "options": options, "file": file, "cut": cut})
+    document, tensors = taken_apart(folder / "micro.nest")
+    graph, hostile = tensors["graph"].tobytes(), []
+    lacking = graph.replace(b"weigh.weight", b"weigh.height")
+    for number, bad in enumerate((graph[:-9], b"", graph.replace(b"Softmax", b"Sofimax"), lacking)):
+        hostile.append(f"hostile-{number}.nest")
+        put_together(folder / hostile[-1], document, {**tensors, "graph": np.frombuffer(bad, np.uint8)})
+    said = {"texts": texts, "runs": runs, "hostile": hostile}
+    (folder / "transformers.json").write_text(json.dumps(said))
+
+
 # --- vectors
 
 
@@ -218,6 +252,42 @@ def test_vectors_are_python_s_to_the_bit(report: Any) -> None:
 
 def test_the_same_vectors_in_a_worker(report: Any) -> None:
     assert report["worker"] is True
+
+
+def test_transformers_have_python_s_vectors(report: Any) -> None:
+    assert len(report["transformer"]["runs"]) == 6
+    for run in report["transformer"]["runs"]:
+        assert run["fits"], run
+        assert run["largest"] < 2e-6, run
+        assert run["alone"] == 0, run
+
+
+def test_what_a_transformer_gives_and_refuses(report: Any) -> None:
+    uses = report["transformer"]["uses"]
+    given = {
+        "tasks": ["qry", "doc", "sym"], "tokens": [4, [2, 0]], "a tier at load": True, "two at once": True,
+        "into an array": True,
+    }  # fmt: skip
+    assert {name: uses[name] for name in given} == given
+    refused = {
+        "without onnxruntime-web": "micro is a transformer. The module onnxruntime-web was expected, ",
+        "another task": 'task "nli" is not a task of micro. It has qry, doc, sym. ',
+        "a text that is too long": "texts[1] is too long. micro takes at most 1024 tokens. ",
+    }
+    for name, said in refused.items():
+        assert uses[name].startswith(f"NestlingError: {said}"), uses[name]
+
+
+def test_graphs_that_are_wrong_give_errors(report: Any) -> None:
+    assert len(report["transformer"]["hostile"]) == 4
+    for said in report["transformer"]["hostile"]:
+        assert said.startswith("NestlingError: The model file has "), said
+
+
+def test_the_browser_lets_through_the_same_operations() -> None:
+    source = (WEB / "graph.js").read_text()
+    quoted = source.partition("OPERATIONS = new Set(")[2].partition(".split")[0]
+    assert set("".join(re.findall(r'"([^"]*)"', quoted)).split()) == OPERATIONS
 
 
 # --- hostile files

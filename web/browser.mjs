@@ -15,6 +15,7 @@ const FLAGS = [
 ]; // prettier-ignore
 const TYPES = {
   ".css": "text/css", ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".json": "application/json",
+  ".mjs": "text/javascript",
   ".txt": "text/plain; charset=utf-8", ".wasm": "application/wasm",
 }; // prettier-ignore
 

@@ -27,6 +27,7 @@ async function main() {
     hostile: await page.evaluate(openHostile),
     interface: await page.evaluate(useInterface),
     worker: await page.evaluate(useInWorker),
+    transformer: await page.evaluate(useTransformer),
     demo: await useDemo(context, server.origin),
     strayed,
   };
@@ -188,6 +189,65 @@ async function useInWorker() {
   worker.terminate();
   const { load } = await import("/web/nestling.js");
   return theirs === (await load("/nano.nest")).encode("a text").join();
+}
+
+/** How far the vectors of transformers are from Python's, and what their interface gives, or throws. */
+async function useTransformer() {
+  const { load } = await import("/web/nestling.js");
+  const onnxruntime = await import("/web/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs");
+  onnxruntime.env.wasm.numThreads = 1;
+  const get = async (name) => (await fetch(`/data/${name}`)).arrayBuffer();
+  const { texts, runs, hostile } = JSON.parse(new TextDecoder().decode(await get("transformers.json")));
+  const found = { runs: [], uses: {}, hostile: [] };
+  for (const { model: name, file, options, role, cut } of runs) {
+    const model = await load(`/data/${name}.nest`, { onnxruntime });
+    const how = { query: "encodeQuery", document: "encodeDocument", text: "encode" }[role];
+    const vectors = await model[how](texts, options);
+    const expected = new Float32Array(await get(file));
+    const alone = await Promise.all(texts.slice(0, 20).map((text) => model[how](text, options)));
+    found.runs.push({
+      model: name,
+      largest: Math.max(...vectors.data.map((value, i) => Math.abs(value - expected[i]))),
+      fits: vectors.data.length === expected.length && vectors.cut === cut,
+      alone: alone.filter((vector, i) => vector.some((value, d) => value !== vectors.at(i)[d])).length,
+    });
+  }
+  const model = await load("/data/micro.nest", { onnxruntime });
+  const long = "word ".repeat(3000);
+  const uses = {
+    "without onnxruntime-web": () => load("/data/micro.nest"),
+    "another task": () => model.encode("a", { task: "nli" }),
+    "a text that is too long": () => model.encode(["a", long], { overflow: "error" }),
+    tasks: () => model.tasks,
+    tokens: () => [model.countTokens("The cat sat."), model.countTokens(["a b", ""])],
+    "a tier at load": async () =>
+      (await (await load("/data/micro.nest", { onnxruntime, dim: 64 })).encode("a")).join() ===
+      (await model.encode("a", { dim: 64 })).join(),
+    "two at once": async () => {
+      const [one, other] = await Promise.all([model.encode("a b"), model.encode("a b")]);
+      return one.join() === other.join();
+    },
+    "into an array": async () => {
+      const out = new Float32Array(64);
+      return (await model.encode("a", { dim: 64, out })) === out && out.some(Boolean);
+    },
+  };
+  for (const [name, use] of Object.entries(uses)) {
+    try {
+      found.uses[name] = await use();
+    } catch (error) {
+      found.uses[name] = `${error.name}: ${error.message}`;
+    }
+  }
+  for (const file of hostile) {
+    try {
+      await (await load(`/data/${file}`, { onnxruntime })).encode("a b c");
+      found.hostile.push("loads");
+    } catch (error) {
+      found.hostile.push(`${error.name}: ${error.message}`);
+    }
+  }
+  return found;
 }
 
 // --- the demo page ---

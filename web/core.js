@@ -170,9 +170,9 @@ export class Room {
     return { stopped, cut: new Uint32Array(this.#core.buffer, this.#cut, 1)[0] };
   }
 
-  /** How many tokens each of the n texts has that were written. */
-  count(n, ascii) {
-    this.#core.call("count", this.#texts, this.#units, n, ascii, this.#out);
+  /** How many tokens each of the n texts has that were written; their ids go to `ids`, where that is a pointer. */
+  count(n, ascii, ids = 0) {
+    this.#core.call("count", this.#texts, this.#units, n, ascii, this.#out, ids);
     return new Uint32Array(this.#core.buffer, this.#out, n);
   }
 }

@@ -78,7 +78,7 @@ const isSource = (value) =>
 const KEYS = {
   format: [(value) => value === "nest"],
   version: [(value) => value === 1],
-  architecture: [(value) => value === "static"],
+  architecture: [(value) => value === "static" || value === "transformer"],
   pooling: [(value) => value === "mean" || value === "sublinear"],
   fingerprint: [isString],
   scheme: [isString],
@@ -88,6 +88,9 @@ const KEYS = {
   ],
   name: [isString, "unnamed"],
   description: [isString, ""],
+  inner: [(value) => isWhole(value, 0, MOST_DIM), 0],
+  task_tokens: [(value) => isObject(value) && Object.values(value).every((id) => isWhole(id)), {}],
+  routes: [isStrings, {}],
   drop: [(value) => isList(value, (id) => isWhole(id)), []],
   max_tokens: [(value) => value === null || isWhole(value, 1), null],
   prompts: [isStrings, {}],
@@ -112,6 +115,8 @@ function readDocument(metadata) {
     document[key] = value;
   }
   if (document.dims[0] !== document.dim) damaged(`dims that do not begin with ${document.dim}`);
+  if (document.architecture === "static" && ["inner", "task_tokens", "routes"].some((key) => Object.hasOwn(given, key)))
+    damaged("keys that a static model does not have");
   return document;
 }
 

@@ -8,18 +8,23 @@ export interface LoadOptions {
   wasm?: string | URL | ArrayBuffer | ArrayBufferView | WebAssembly.Module;
 }
 
+export type Source = string | URL | ArrayBuffer | ArrayBufferView | Response | Blob;
+
 /** Loads a .nest file from a URL, a path (in Node), bytes, or what has them: a Response, a Blob, a File. */
-export function load(
-  source: string | URL | ArrayBuffer | ArrayBufferView | Response | Blob,
-  options?: LoadOptions,
-): Promise<Model>;
+export function load(source: Source, options?: LoadOptions): Promise<Model>;
+
+/** The same for a transformer as well, which `onnxruntime` runs: the module onnxruntime-web. */
+export function load(source: Source, options: LoadOptions & { onnxruntime: object }): Promise<Model | Transformer>;
 
 export interface EncodeOptions {
   /** One of the model's `dims`; the largest by default. */
   dim?: number;
   /** Unit length, the default; false gives the mean of the tokens' rows. */
   normalize?: boolean;
-  /** Of a text of more than maxTokens tokens: "cut" it, the default (a warning says so once), refuse it, or take all. */
+  /**
+   * Of a text of more than maxTokens tokens: "cut" it (a warning says so once), refuse it, or "split" it, which takes the
+   * mean over all of its tokens. The default is "cut" for static models, "split" for transformers.
+   */
   overflow?: "cut" | "error" | "split";
   /** Of half a character (a lone surrogate): refuse it, the default, or put U+FFFD there. */
   errors?: "strict" | "replace";
@@ -27,7 +32,8 @@ export interface EncodeOptions {
   out?: Float32Array;
 }
 
-export interface Model {
+/** What a file says of its model. */
+export interface About {
   readonly name: string;
   readonly description: string;
   readonly licence: string;
@@ -42,6 +48,13 @@ export interface Model {
   /** The longest text in tokens, null for no limit. */
   readonly maxTokens: number | null;
 
+  /** Tokens of a text, unknown ones included; of an array, those of each. */
+  countTokens(text: string, options?: Pick<EncodeOptions, "errors">): number;
+  countTokens(texts: Iterable<string>, options?: Pick<EncodeOptions, "errors">): number[];
+}
+
+/** A static model. */
+export interface Model extends About {
   /** A text's vector; of an array of texts, their Vectors. Zeros where there is no known token. */
   encode(text: string, options?: EncodeOptions): Float32Array;
   encode(texts: Iterable<string>, options?: EncodeOptions): Vectors;
@@ -51,9 +64,26 @@ export interface Model {
   /** encode with the model's prompt for documents, if it has one. */
   encodeDocument(text: string, options?: EncodeOptions): Float32Array;
   encodeDocument(texts: Iterable<string>, options?: EncodeOptions): Vectors;
-  /** Tokens of a text, unknown ones included; of an array, those of each. */
-  countTokens(text: string, options?: Pick<EncodeOptions, "errors">): number;
-  countTokens(texts: Iterable<string>, options?: Pick<EncodeOptions, "errors">): number[];
+}
+
+export interface TaskOptions extends EncodeOptions {
+  /** One of `tasks`; by default what the model's file says. */
+  task?: string;
+}
+
+/** A small transformer: the same, with promises, and tasks. */
+export interface Transformer extends About {
+  /** The tasks that have a prompt, or a token, of their own. */
+  readonly tasks: string[];
+
+  encode(text: string, options?: TaskOptions): Promise<Float32Array>;
+  encode(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
+  /** encode with the model's task for queries. */
+  encodeQuery(text: string, options?: TaskOptions): Promise<Float32Array>;
+  encodeQuery(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
+  /** encode with the model's task for documents. */
+  encodeDocument(text: string, options?: TaskOptions): Promise<Float32Array>;
+  encodeDocument(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
 }
 
 /** Vectors of texts, end to end. */

@@ -6,26 +6,32 @@
 
 import { Core, Room, buildTable, buildTokenizer } from "./core.js";
 import { layOut } from "./layout.js";
-import { NestlingError, damaged, expect, fail, inflate, noText, oneOf, parseJson, quote, readNest } from "./nest.js";
+import { Model, Vectors } from "./model.js";
+import { NestlingError, damaged, expect, fail, inflate, parseJson, quote, readNest } from "./nest.js";
 import { compilePlan } from "./plan.js";
 
-export { NestlingError };
+export { NestlingError, Vectors };
 
 /**
  * Loads a model from a URL, a path (in Node) or bytes. dim: one of its tiers, to be the largest; wasm: where
- * nestling.wasm is, or its bytes, or its compiled module, if it does not lie beside this file.
+ * nestling.wasm is, or its bytes, or its compiled module, if it does not lie beside this file; onnxruntime: the module
+ * onnxruntime-web, which transformers need.
  */
-export async function load(source, { dim, wasm } = {}) {
+export async function load(source, { dim, wasm, onnxruntime } = {}) {
   const module = wasm === undefined ? compileOurs("WordPiece") : compile(wasm); // while the model is on its way
   const [file] = await Promise.all([read(source), module]);
   const { document, tensors } = readNest(file);
   const tokenizer = await readTokenizer(tensors);
-  const layout = layOut(document, tensors);
-  checkOthers(document, tensors, layout.size);
   const core = new Core(await (wasm === undefined ? compileOurs(tokenizer.kind) : module));
   buildTokenizer(core, tokenizer);
+  if (document.architecture === "transformer") {
+    const { loadTransformer } = await import("./transformer.js");
+    return loadTransformer(core, document, tensors, checkOthers, dim, onnxruntime);
+  }
+  const layout = layOut(document, tensors);
+  checkOthers(document, tensors, layout.size);
   buildTable(core, layout, document);
-  return new Model(core, document, dim);
+  return new StaticModel(new Room(core, document.dim), document, dim);
 }
 
 /**
@@ -48,130 +54,19 @@ export function similarity(a, b) {
   return left.single ? found[0] : found;
 }
 
-/** What encode gives for many texts: their vectors end to end in `data`. */
-export class Vectors {
-  /** cut: how many texts had more tokens than the model takes. */
-  constructor(data, dim, cut = 0) {
-    this.data = data;
-    this.dim = dim;
-    this.cut = cut;
-  }
+class StaticModel extends Model {
+  usualOverflow = "cut";
 
-  get length() {
-    return this.data.length / this.dim;
-  }
-
-  /** The vector of text i: a view, not a copy. */
-  at(i) {
-    const row = i < 0 ? i + this.length : i;
-    return row >= 0 && row < this.length ? this.data.subarray(row * this.dim, (row + 1) * this.dim) : undefined;
-  }
-
-  *[Symbol.iterator]() {
-    for (let i = 0; i < this.length; i++) yield this.at(i);
-  }
-}
-
-/** A loaded model. */
-class Model {
-  #core;
-  #room;
-  #warned = false;
-
-  constructor(core, document, dim = document.dim) {
-    this.#core = core;
-    this.document = document;
-    this.dim = checkDim(document, dim);
-    this.dims = document.dims.filter((tier) => tier <= dim);
-    this.#room = new Room(core, dim);
-  }
-
-  get name() {
-    return this.document.name;
-  }
-  get description() {
-    return this.document.description;
-  }
-  get licence() {
-    return this.document.licence;
-  }
-  get lineage() {
-    return this.document.lineage;
-  }
-  /** The longest text in tokens, null for no limit. */
-  get maxTokens() {
-    return this.document.max_tokens;
-  }
-  /** A sha256, as the file states it, over all that changes vectors. */
-  get fingerprint() {
-    return this.document.fingerprint;
-  }
-
-  /**
-   * Vectors of texts: a Float32Array for a string, Vectors for an array. A text without a known token is all zeros.
-   *
-   * dim: one of `dims`. normalize: unit length; false gives the mean of the tokens' rows. overflow: what to do with a
-   * text of more than maxTokens tokens: "cut" it (the first time a warning says so, and Vectors.cut counts), "error", or
-   * "split": the mean over all of its tokens. errors: "strict" refuses half a character, "replace" puts U+FFFD there. out: a
-   * Float32Array to fill instead of a new one.
-   */
-  encode(texts, options = {}) {
-    return this.#encode(texts, options, "");
-  }
-
-  /** encode with the model's prompt for queries, if it has one. */
-  encodeQuery(texts, options = {}) {
-    return this.#encode(texts, options, this.#prompt("query"));
-  }
-
-  /** encode with the model's prompt for documents, if it has one. */
-  encodeDocument(texts, options = {}) {
-    return this.#encode(texts, options, this.#prompt("document"));
-  }
-
-  /** Tokens of a text, or an array of those of each; unknown ones count. */
-  countTokens(texts, { errors = "strict" } = {}) {
-    const { listed, single } = list(texts);
-    const counts = new Uint32Array(listed.length);
-    this.#room.pass(listed, "", errors, (start, n, ascii) => counts.set(this.#room.count(n, ascii), start));
-    return single ? counts[0] : Array.from(counts);
-  }
-
-  #prompt(task) {
-    return Object.hasOwn(this.document.prompts, task) ? this.document.prompts[task] : "";
-  }
-
-  #encode(texts, options, prompt) {
-    const { dim = this.dim, normalize = true, overflow = "cut", errors = "strict", out } = options;
-    const { listed, single } = list(texts);
-    checkDim(this, dim);
-    oneOf("overflow", overflow, ["cut", "error", "split"]);
-    const data = outputOf(out, listed.length * dim);
+  /** Writes the vectors of texts into `data`; how many were cut. */
+  fill(data, texts, { dim, prompt, normalize, overflow, errors }) {
     const limit = overflow === "split" || this.maxTokens === null ? -1 : Math.min(this.maxTokens, 2 ** 31);
     let cut = 0;
-    this.#room.pass(listed, prompt, errors, (start, n, ascii) => {
-      const done = this.#room.encode(n, ascii, dim, limit, overflow === "error", normalize, data, start * dim);
-      if (done.stopped < n) this.#tooLong(start + done.stopped);
+    this.room.pass(texts, prompt, errors, (start, n, ascii) => {
+      const done = this.room.encode(n, ascii, dim, limit, overflow === "error", normalize, data, start * dim);
+      if (done.stopped < n) this.tooLong(start + done.stopped);
       cut += done.cut;
     });
-    if (cut) this.#warn(cut, listed.length);
-    return single ? data : new Vectors(data, dim, cut);
-  }
-
-  #tooLong(index) {
-    fail(
-      `texts[${index}] is too long.`,
-      `${this.name} takes at most ${this.maxTokens} tokens.`,
-      'Shorten it, or pass overflow: "split" or "cut".',
-    );
-  }
-
-  #warn(cut, texts) {
-    if (this.#warned) return;
-    this.#warned = true;
-    console.warn(
-      `${cut} of ${texts} texts had more than ${this.maxTokens} tokens and were cut; overflow: "split" uses all of them.`,
-    );
+    return cut;
   }
 }
 
@@ -267,32 +162,6 @@ async function readTokenizer(tensors) {
 function checkOthers(document, tensors, size) {
   expect(tensors, "canaries", "F32", [document.canaries.length, document.dim]);
   if (tensors.has("counts")) expect(tensors, "counts", "U32", [size]);
-}
-
-// --- what is given ---
-
-function list(texts) {
-  if (typeof texts === "string") return { listed: [texts], single: true };
-  if (Array.isArray(texts)) return { listed: texts, single: false };
-  if (typeof texts?.[Symbol.iterator] !== "function" || ArrayBuffer.isView(texts)) noText(texts, "texts");
-  return { listed: [...texts], single: false };
-}
-
-function checkDim({ name, dims }, dim) {
-  if (!dims.includes(dim))
-    fail(`dim ${quote(dim)} is not a tier of ${name}.`, `It offers ${dims.join(", ")}.`, "Choose one of them.");
-  return dim;
-}
-
-function outputOf(out, size) {
-  if (out === undefined) return new Float32Array(size);
-  if (!(out instanceof Float32Array) || out.length !== size)
-    fail(
-      `out is ${out?.constructor?.name ?? out} of length ${out?.length}.`,
-      `A Float32Array of length ${size} was expected.`,
-      "Make it so, or leave it out.",
-    );
-  return out;
 }
 
 // --- similarity ---

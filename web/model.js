@@ -1,0 +1,147 @@
+// What every model offers, and what encode takes and gives.
+
+import { fail, noText, oneOf, quote } from "./nest.js";
+
+/** What encode gives for many texts: their vectors end to end in `data`. */
+export class Vectors {
+  /** cut: how many texts had more tokens than the model takes. */
+  constructor(data, dim, cut = 0) {
+    this.data = data;
+    this.dim = dim;
+    this.cut = cut;
+  }
+
+  get length() {
+    return this.data.length / this.dim;
+  }
+
+  /** The vector of text i: a view, not a copy. */
+  at(i) {
+    const row = i < 0 ? i + this.length : i;
+    return row >= 0 && row < this.length ? this.data.subarray(row * this.dim, (row + 1) * this.dim) : undefined;
+  }
+
+  *[Symbol.iterator]() {
+    for (let i = 0; i < this.length; i++) yield this.at(i);
+  }
+}
+
+/** A loaded model: what its file says of it. Static ones encode at once, transformers give promises. */
+export class Model {
+  #warned = false;
+
+  constructor(room, document, dim = document.dim) {
+    this.room = room;
+    this.document = document;
+    this.dim = checkDim(document, dim);
+    this.dims = document.dims.filter((tier) => tier <= dim);
+  }
+
+  get name() {
+    return this.document.name;
+  }
+  get description() {
+    return this.document.description;
+  }
+  get licence() {
+    return this.document.licence;
+  }
+  get lineage() {
+    return this.document.lineage;
+  }
+  /** The longest text in tokens, null for no limit. */
+  get maxTokens() {
+    return this.document.max_tokens;
+  }
+  /** A sha256, as the file states it, over all that changes vectors. */
+  get fingerprint() {
+    return this.document.fingerprint;
+  }
+
+  /**
+   * Vectors of texts: a Float32Array for a string, Vectors for an array; of a transformer, a promise of them. A text without
+   * a known token is all zeros. What the options mean stands in nestling.d.ts.
+   */
+  encode(texts, options = {}) {
+    return this.#encode(texts, options, "text");
+  }
+
+  /** encode with the model's task for queries, if it has one. */
+  encodeQuery(texts, options = {}) {
+    return this.#encode(texts, options, "query");
+  }
+
+  /** encode with the model's task for documents, if it has one. */
+  encodeDocument(texts, options = {}) {
+    return this.#encode(texts, options, "document");
+  }
+
+  /** Tokens of a text, or an array of those of each; unknown ones count. */
+  countTokens(texts, { errors = "strict" } = {}) {
+    const { listed, single } = list(texts);
+    const counts = new Uint32Array(listed.length);
+    this.room.pass(listed, "", errors, (start, n, ascii) => counts.set(this.room.count(n, ascii), start));
+    return single ? counts[0] : Array.from(counts);
+  }
+
+  #encode(texts, options, role) {
+    const { dim = this.dim, normalize = true, overflow = this.usualOverflow, errors = "strict", out } = options;
+    const { listed, single } = list(texts);
+    checkDim(this, dim);
+    oneOf("overflow", overflow, ["cut", "error", "split"]);
+    const task = this.taskOf(role, options.task);
+    const prompt = Object.hasOwn(this.document.prompts, task) ? this.document.prompts[task] : "";
+    const data = outputOf(out, listed.length * dim);
+    const done = (cut) => {
+      if (cut) this.#warn(cut, listed.length);
+      return single ? data : new Vectors(data, dim, cut);
+    };
+    const cut = this.fill(data, listed, { dim, task, prompt, normalize, overflow, errors });
+    return cut instanceof Promise ? cut.then(done) : done(cut);
+  }
+
+  /** The task of texts that are a "query", a "document" or any "text". */
+  taskOf(role) {
+    return role;
+  }
+
+  tooLong(index) {
+    fail(
+      `texts[${index}] is too long.`,
+      `${this.name} takes at most ${this.maxTokens} tokens.`,
+      'Shorten it, or pass overflow: "split" or "cut".',
+    );
+  }
+
+  #warn(cut, texts) {
+    if (this.#warned) return;
+    this.#warned = true;
+    console.warn(
+      `${cut} of ${texts} texts had more than ${this.maxTokens} tokens and were cut; overflow: "split" uses all of them.`,
+    );
+  }
+}
+
+function list(texts) {
+  if (typeof texts === "string") return { listed: [texts], single: true };
+  if (Array.isArray(texts)) return { listed: texts, single: false };
+  if (typeof texts?.[Symbol.iterator] !== "function" || ArrayBuffer.isView(texts)) noText(texts, "texts");
+  return { listed: [...texts], single: false };
+}
+
+function checkDim({ name, dims }, dim) {
+  if (!dims.includes(dim))
+    fail(`dim ${quote(dim)} is not a tier of ${name}.`, `It offers ${dims.join(", ")}.`, "Choose one of them.");
+  return dim;
+}
+
+function outputOf(out, size) {
+  if (out === undefined) return new Float32Array(size);
+  if (!(out instanceof Float32Array) || out.length !== size)
+    fail(
+      `out is ${out?.constructor?.name ?? out} of length ${out?.length}.`,
+      `A Float32Array of length ${size} was expected.`,
+      "Make it so, or leave it out.",
+    );
+  return out;
+}
