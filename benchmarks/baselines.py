@@ -17,7 +17,8 @@ from pathlib import Path
 
 from nestling.errors import NestlingError
 from nestling.make.recipe import cache_folder
-from nestling.score.encoders import Encoder, Remembering, Tier, load_encoder
+from nestling.model.load import shipped
+from nestling.score.encoders import load_encoder, with_tiers
 from nestling.score.results import published, read_results
 from nestling.score.run import score
 from nestling.score.tasks import SUITES as SUITES_OF
@@ -28,7 +29,7 @@ SUITES = ("english", "tools", "long", "safety")
 JUDGE = "sentence-transformers/all-MiniLM-L6-v2"
 TOLERANCE = 0.003
 PUBLISHED = ("minishlab/potion-base-8M", "minishlab/potion-base-32M")
-OURS, TIERS = ("nano", "static", "micro", "mini"), (128, 64, 32)
+OURS, TIERS = tuple(shipped()), (128, 64, 32)
 
 
 def main() -> None:
@@ -40,13 +41,12 @@ def main() -> None:
     names = [name for suite in SUITES for name in names_of(suite)]
     for source in [given.only] if given.only else sources(data):
         try:
-            encoder: Encoder = load_encoder(str(source))
+            encoder = load_encoder(str(source))
         except NestlingError as error:
             print(f"left out: {error}")
             continue
-        encoder = Remembering(encoder) if source in OURS else encoder
-        tiers = [Tier(encoder, dim) for dim in encoder.dims[1:] if dim in TIERS] if source in OURS else []
-        for each in (encoder, *tiers):
+        tiers = [dim for dim in encoder.dims[1:] if dim in TIERS] if source in OURS else []
+        for each in with_tiers(encoder, tiers):
             failed = [one for one in score(each, names, data / "eval", RESULTS / "scores", progress=True) if one.error]
             print(f"{each.name} at {each.dims[0]} dims: {len(names) - len(failed)} tasks", *failed, sep="\n")
     beside = [beside_published(name, data) for name in PUBLISHED]

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,22 +126,6 @@ def seeds() -> str:
         [line["model"], str(line["seed"]), *(f"{line[key]:.1f}" for key in keys)] for line in results("seeds")["lines"]
     ]
     return table(["recipe", "seed", *keys.values()], rows)
-
-
-def compared_static() -> str:
-    return _compared("static")
-
-
-def compared_micro() -> str:
-    return _compared("micro")
-
-
-def compared_mini() -> str:
-    return _compared("mini")
-
-
-def compared_nano() -> str:
-    return _compared("nano")
 
 
 def _compared(ours: str) -> str:
@@ -475,10 +460,6 @@ TABLES: dict[str, Callable[[], str]] = {
         models,
         baselines,
         scores,
-        compared_static,
-        compared_nano,
-        compared_micro,
-        compared_mini,
         blocks,
         routes,
         transformer_speed,
@@ -501,7 +482,7 @@ TABLES: dict[str, Callable[[], str]] = {
         embed_speed,
         web,
     )
-}
+} | {f"compared_{name}": partial(_compared, name) for name in shipped()}
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,6 @@ import click
 from nestling.errors import InputError, MissingExtraError
 
 PATH = click.Path(path_type=Path)
-OURS = ("nano", "static", "micro", "mini")
 SUITES = (
     "english, multilingual, sts, retrieval, tools, long, safety or quick, several with commas, or a benchmark of mteb, "
     'such as "MTEB(eng, v2)".'
@@ -61,15 +60,14 @@ def score(
     MODEL is a shipped name, a .nest file, a model2vec, sentence-transformers or ONNX folder, or wordllama.
     """
     with extra("score", "nestling score"):
-        from nestling.score.encoders import Encoder, Tier, load_encoder
+        from nestling.score.encoders import load_encoder, with_tiers
         from nestling.score.matrix import show, tiers_asked
         from nestling.score.run import score as score_tasks
     names = _names(suite, tasks) or []
     encoder = load_encoder(source)
-    asked: list[Encoder] = [encoder, *(Tier(encoder, dim) for dim in tiers_asked(dims, encoder))]
     by_model = [
         (each, score_tasks(each, list(dict.fromkeys(names)), eval_folder(data), out, hub=hub, progress=True))
-        for each in asked
+        for each in with_tiers(encoder, tiers_asked(dims, encoder))
     ]
     report = show(by_model, out)
     click.echo(json.dumps(report, indent=1) if as_json else report["text"])
@@ -227,7 +225,7 @@ def card(source: str, results: Path | None, out: Path) -> None:
 @click.argument("sources", metavar="RESULTS...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, required=True, help="The picture, .svg or .png.")
 @click.option("--suite", help="Of these tasks only.")
-@click.option("--ours", multiple=True, default=OURS, show_default=True, help="Names to point out.")
+@click.option("--ours", multiple=True, help="Names to point out; default those that are shipped.")
 def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, ours: tuple[str, ...]) -> None:
     """Draw a picture from results: size against quality, what each tier of a model keeps, speed by length, or how a
     transformer learnt.
@@ -236,11 +234,12 @@ def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, our
     of nestling make.
     """
     with extra("score", "nestling plot"):
+        from nestling.model.load import shipped
         from nestling.safe import read_json
         from nestling.score.plots import by_length, losses, pareto, retention, throughput
         from nestling.score.results import averages, check_alike, read_results
     if kind == "speed":
-        throughput(by_length(read_json(sources[0])), out, ours)
+        throughput(by_length(read_json(sources[0])), out, ours or [*shipped()])
         return
     if kind == "losses":
         logs = read_json(sources[0]).get("losses")
@@ -257,7 +256,7 @@ def plot(kind: str, sources: tuple[Path, ...], out: Path, suite: str | None, our
         read = [each.only(names) for each in read]
     check_alike(read)
     if kind == "size":
-        pareto(read, out, ours)
+        pareto(read, out, ours or [*shipped()])
     else:
         retention({each.dim: averages(each.lines.values()).mean_task for each in read}, out, read[0].name)
 

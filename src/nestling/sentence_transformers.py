@@ -12,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
+from nestling.files.foreign import prompts_of
 from nestling.model.load import load_transformer
 from nestling.model.transformer import TransformerModel
 
@@ -22,10 +23,9 @@ def load_sentence_transformer(source: str | Path) -> SentenceTransformer:
     Its tasks are prompts here: `encode(texts, prompt_name="sym")`; `encode_query` and `encode_document` take those that
     the model's file says. It embeds; it cannot be trained there.
     """
-    model = load_transformer(source)
-    tasks = {**{task: task for task in model.tasks}, **model.document.routes}
-    prompts = {role: f"[{task}] " for role, task in tasks.items()}
-    return SentenceTransformer(modules=[Nestling(model)], prompts=prompts, similarity_fn_name="cosine", device="cpu")
+    module = Nestling(load_transformer(source))
+    prompts = prompts_of(module.model.document)
+    return SentenceTransformer(modules=[module], prompts=prompts, similarity_fn_name="cosine", device="cpu")
 
 
 class Nestling(InputModule):
@@ -34,6 +34,12 @@ class Nestling(InputModule):
     def __init__(self, model: TransformerModel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **_: Any) -> "Nestling":
+        """What `TransformerModel.save` wrote with layout="sentence-transformers"."""
+        folder = Path(model_name_or_path) / subfolder
+        return cls(load_transformer(folder if folder.is_dir() else model_name_or_path))
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
         """Vectors at once: what lies between them and texts is onnxruntime's."""
@@ -57,5 +63,5 @@ class Nestling(InputModule):
         return self.model.dim
 
     def save(self, output_path: str, *_: Any, **__: Any) -> None:
-        """Write the model's file into a folder that sentence-transformers writes; `nestling.load` reads it there."""
+        """Write the model's file into a folder that sentence-transformers writes."""
         self.model.save(Path(output_path) / "model.nest")

@@ -13,11 +13,12 @@ from nestling.make.learn import learn, learn_from_targets, repair, tune_on_pairs
 from nestling.make.lessons import bags, fitted_to, group, mean_rows, with_tasks
 from nestling.make.settings import Aim, Repairing, Training
 from nestling.make.tables import CodedTable, FloatTable
-from nestling.make.train import Lessons, pool, take, train
+from nestling.make.train import Lessons, in_halves, pool, take, train
 from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.codebook import assign_words, block_widths, to_centroids, to_products
+from nestling.shrink.vocabulary import prune_vocabulary
 from tests.conftest import model_of
 
 Floats = npt.NDArray[np.float32]
@@ -278,6 +279,33 @@ def test_from_targets_again_and_repaired(
     aims = unit(held_out.targets.astype(np.float32))
     before, after = ((each.encode(judged) * aims).sum(1).mean() for each in (coded, mended))
     assert after > before + 0.01
+
+
+def test_rows_of_a_trained_model_are_where_training_starts(
+    lessons: Lessons, held_out: Lessons, model: StaticModel
+) -> None:
+    """On other axes, and with half of the tokens: those start as its rows on our axes, the others as they would."""
+    aim, still = Aim(dim=16), replace(HOW, rate=0.0, epochs=0.1)
+    plain = learn_from_targets(model, lessons, held_out, aim, still)
+    trained = learn_from_targets(model, lessons, held_out, aim, replace(HOW, epochs=20))
+    turned = np.linalg.qr(np.random.default_rng(3).standard_normal((16, 16)))[0].astype(np.float32)
+    turned_rows = trained.table.expanded() @ turned
+    whole = trained.with_table(Table(FloatRows(turned_rows)))
+    known = prune_vocabulary(whole, model.table.size // 2)
+    for before, least in ((whole, 0.0), (known, 0.3)):
+        after = learn_from_targets(model, lessons, held_out, aim, still, trained=before)
+        shared = np.isin(model.tokenizer.pieces, before.tokenizer.pieces)
+        rows, ours = after.table.expanded(), plain.table.expanded()
+        np.testing.assert_allclose(rows[~shared], ours[~shared], atol=1e-6)
+        assert np.abs(rows[shared] - ours[shared]).max() > 1e-3
+        assert agreement(rows, held_out) > agreement(ours, held_out) - least
+
+
+def test_halves_are_for_machines_that_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, halves in (({}, False), ({"avx512_bf16": False}, False), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        assert in_halves.__wrapped__("cpu") is halves
+    assert in_halves.__wrapped__("cuda")
 
 
 def test_codes_are_assigned_to_the_nearest_words(model: StaticModel) -> None:

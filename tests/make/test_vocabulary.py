@@ -9,7 +9,7 @@ import pytest
 from nestling.make.corpus import Corpus
 from nestling.make.distil import Distillation, distil, token_vectors
 from nestling.make.settings import Vocabulary
-from nestling.make.vocabulary import choose_words, spell_pieces, train_pieces
+from nestling.make.vocabulary import choose_words, general_counts, spell_pieces, train_pieces
 from nestling.teacher import Teacher, load_teacher
 from nestling.text.count import count_tokens
 from nestling.text.grow import count_words
@@ -72,6 +72,30 @@ def test_rare_pieces_fall_back(teacher: Teacher, tmp_path: Path) -> None:
     assert set(pruned.tokenizer.pieces) < set(plain.tokenizer.pieces)
     texts = list(CORPUS.texts(0, 60))
     assert (np.linalg.norm(pruned.encode(texts), axis=1) > 0.99).all()
+
+
+def test_general_text_counts_by_the_order_of_the_vocabulary() -> None:
+    pieces = ["[UNK]", "[unused1]", "a", "the", "##s", "of", "##ing", "rare"]
+    plan = {"model": {"vocab": {piece: index for index, piece in enumerate(pieces)}}, "added_tokens": [{"id": 0}]}
+    tokens = [(index,) for index in range(len(pieces))]
+    counts = general_counts(plan, [*tokens, (3, 5)], 1_000)
+    assert counts.dtype == np.uint32
+    assert counts[[0, 1, 2, 4, 8]].tolist() == [0] * 5  # no words, single characters, and what has several ids
+    shares = 1 / np.array([2, 3, 4, 5])
+    np.testing.assert_array_equal(counts[[3, 5, 6, 7]], (1_000 * shares / shares.sum()).astype(int))
+    assert not general_counts(plan, tokens, 0).any()
+
+
+def test_pieces_of_general_text_stay(teacher: Teacher, tmp_path: Path) -> None:
+    sizes = {}
+    for general in (0, 20_000):
+        model = distil(teacher, CORPUS, HOW, tmp_path, words=Vocabulary(words=0, prune=60, general=general))
+        counted = count_tokens(model.tokenizer, CORPUS.texts(60), model.table.size)
+        assert model.counts is not None
+        sizes[general] = model.table.size
+        assert (model.counts >= counted).all()
+        assert (model.counts > counted).any() == bool(general)
+    assert sizes[0] < sizes[20_000]
 
 
 def test_a_tokenizer_of_the_corpus_s_own(teacher: Teacher, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 import nestling
@@ -266,6 +267,20 @@ def test_as_a_sentence_transformer(parts: Parts, sentences: list[str], tmp_path:
     assert theirs.max_seq_length == LONGEST
     theirs.save(str(tmp_path / "folder"))
     assert nestling.load(tmp_path / "folder").fingerprint == model.fingerprint
+
+
+def test_as_a_folder_for_sentence_transformers(parts: Parts, sentences: list[str], tmp_path: Path) -> None:
+    model, texts = TransformerModel(parts), sentences[:30]
+    model.save(tmp_path / "folder", layout="sentence-transformers")
+    assert nestling.load(tmp_path / "folder").fingerprint == model.fingerprint
+    for theirs in (
+        SentenceTransformer(str(tmp_path / "folder"), trust_remote_code=True),  # the installed nestling, nothing else
+        load_sentence_transformer(tmp_path / "folder"),
+    ):
+        assert np.array_equal(theirs.encode(texts), model.encode(texts))
+        assert np.array_equal(theirs.encode_document(texts), model.encode_document(texts))
+        assert theirs.prompts["query"] == "[qry] "
+    assert not [path.name for path in (tmp_path / "folder").rglob("*.py")]
 
 
 def test_only_known_layouts(model: TransformerModel, tmp_path: Path) -> None:

@@ -214,10 +214,30 @@ def write_sentence_transformers(folder: Path, parts: Parts, rows: Array) -> None
     _write_folder(folder, parts, {f"{home}/model.safetensors": {"embedding.weight": rows}}, files, tokenizer_in=home)
 
 
+def write_sentence_transformers_module(folder: Path, document: Document, save: Callable[[Path], None]) -> None:
+    """Write a folder of a .nest file, which `save` writes, for sentence-transformers: its only module is ours."""
+    module = {"idx": 0, "name": "0", "path": "", "type": "nestling.sentence_transformers.Nestling"}
+    files = {"modules.json": [module], PROMPTS: _prompts_config(document)}
+
+    def fill(building: Path) -> None:
+        save(building / "model.nest")
+        _write_json(building, files)
+        write_text(building / "README.md", card(document))
+
+    _write_whole(folder, fill)
+
+
+def prompts_of(document: Document) -> dict[str, str]:
+    """Prompts as sentence-transformers has them; "[qry] " stands for the task of that name, where it is a token."""
+    routed = {**{task: task for task in document.task_tokens}, **document.routes}
+    tasks = {role: task for role, task in routed.items() if task in document.task_tokens}
+    return {**document.prompts, **{role: f"[{task}] " for role, task in tasks.items()}}
+
+
 def _prompts_config(document: Document) -> dict[str, Any]:
     return {
         "model_type": "SentenceTransformer",
-        "prompts": document.prompts,
+        "prompts": prompts_of(document),
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }

@@ -47,7 +47,8 @@ def new_student(model: StaticModel, body: Body, seed: int, encoder: Teacher | No
         size = size_of(encoder, first, model.dim, body)
         pieces = model.tokenizer.pieces
         return prune_encoder(encoder, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
-    student = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
+    size = Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static, adds=body.adds)
+    student = Student(size, seed)
     if body.warm:
         student.start_from(rows, counts)
     return student
@@ -66,13 +67,14 @@ def blended(student: Student, adds: float) -> Student:
     """The same student, of whose own vectors, beside the rows that it weighs, this share counts: between the static
     model that it started as, which is better on texts unlike those it learnt from, and what it learnt
     (arXiv:2109.01903). Raises InputError for one that adds none."""
-    if not isinstance(student, PrunedEncoder) or student.back is None:
+    if student.back is None:
         raise InputError(
-            "[blend] stands behind blocks that only weigh.", "Layers of an encoder that add.", "Leave [blend] out."
+            "[blend] stands behind blocks that only weigh.", "adds = true in [student].", "Leave [blend] out."
         )
+    other = deepcopy(student)
     with torch.no_grad():
-        student.back.weight.mul_(adds)
-    return student
+        other.get_parameter("back.weight").mul_(adds)
+    return other
 
 
 def stirred(student: Student) -> Student:
@@ -85,12 +87,13 @@ def stirred(student: Student) -> Student:
     return other
 
 
-def with_body_of(model: TransformerModel, trained: TransformerModel) -> TransformerModel:
-    """The model with what stands behind the table of another, in int8 where its own is."""
+def with_body_of(model: TransformerModel, trained: TransformerModel, routes: dict[str, str]) -> TransformerModel:
+    """The model with what stands behind the table of another, in int8 where its own is, and with routes."""
     parts = model.parts()
     small = any(name.endswith(SCALES) for name in parts.tensors)
     beside = beside_table((with_int8_body(trained) if small else trained).parts().tensors)
-    return TransformerModel(replace(parts, tensors={**model.table.tensors(), **beside}))
+    tensors, document = {**model.table.tensors(), **beside}, replace(model.document, routes=routes)
+    return TransformerModel(replace(parts, tensors=tensors, document=document))
 
 
 def save_student(student: Student, path: Path) -> None:

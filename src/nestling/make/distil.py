@@ -9,7 +9,6 @@
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from nestling.files.parts import POOLINGS, Document, Parts
 from nestling.make.corpus import Corpus
 from nestling.make.settings import Distillation, Vocabulary
 from nestling.make.targets import save_array, through_all
-from nestling.make.vocabulary import choose_words, spell_pieces, train_pieces
+from nestling.make.vocabulary import UNUSED, choose_words, general_counts, spell_pieces, train_pieces
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.dims import main_axes, tiers_of, token_moment
@@ -36,7 +35,6 @@ from nestling.text.prune import keep_pieces
 from nestling.text.tokenizer import TextTokenizer
 
 Floats = npt.NDArray[np.float32]
-UNUSED = re.compile(r"\[unused\d+\]")
 TOKENS_A_SHARD = 4096
 
 
@@ -108,22 +106,25 @@ def distil(
     words: a tokenizer of the corpus's own, whole words to add, rare pieces to leave out.
     """
     one_of("pooling", how.pooling, POOLINGS)
+    asked = check_plan(teacher.tokenizer_json, teacher.name)
     if corpus and words and words.pieces:
         whole = train_pieces(corpus.texts(how.held_out), words.pieces)
         spelt = spell_pieces(whole, teacher)
     else:
-        whole = check_plan(teacher.tokenizer_json, teacher.name)
-        spelt = [(index,) for index in range(len(whole["model"]["vocab"]))]
+        whole, spelt = asked, [(index,) for index in range(len(asked["model"]["vocab"]))]
     plan, old_ids = keep_pieces(whole, _plain_pieces(whole))
     tokens: list[Word] = [spelt[index] for index in old_ids]
     rows_of = partial(token_vectors, teacher, cache=cache, progress=progress)
+    usual = partial(general_counts, asked, total=words.general if words else 0)
     if corpus and words:
-        plan, tokens = choose_words(plan, tokens, partial(corpus.texts, how.held_out), rows_of, words, progress)
+        plan, tokens = choose_words(plan, tokens, partial(corpus.texts, how.held_out), rows_of, words, usual, progress)
     rows = rows_of(tokens)
     rows -= rows.mean(axis=0)
     tokenizer = TextTokenizer(dump_plan(plan), teacher.name)
     texts = corpus.texts(how.held_out) if corpus else ()
-    counts = count_tokens(tokenizer, texts, tokenizer.size, progress) if corpus else zipf_counts(old_ids)
+    counts = (
+        count_tokens(tokenizer, texts, tokenizer.size, progress) + usual(tokens) if corpus else zipf_counts(old_ids)
+    )
     rows *= frequency_weights(counts, how.a)[:, None]
     drop = () if tokenizer.unknown is None else (tokenizer.unknown,)
     document = Document("float", teacher.dim, (teacher.dim,), name=teacher.name, pooling=how.pooling, drop=drop)

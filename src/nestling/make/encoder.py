@@ -19,7 +19,7 @@ from torch.nn.functional import gelu, rms_norm
 
 from nestling.errors import InputError, ModelFileError
 from nestling.make.settings import Body
-from nestling.make.student import EPSILON, Student, attend
+from nestling.make.student import EPSILON, Student, attend, silent
 from nestling.model.output import unit
 from nestling.model.transformer import STEP
 from nestling.teacher import Teacher
@@ -36,7 +36,7 @@ WORDS = "embeddings.word_embeddings.weight"
 class EncoderSize:
     """rows: of the table, those of the tasks among them. inner: its columns of the static model; words: those behind
     them, which the layers see. dim: columns of the layers, head: of an attention head, feed: of the feed-forward part.
-    places: the most tokens of a text, padded. adds: whether the layers add vectors of their own to what they weigh."""
+    places: the most tokens of a text, padded. adds: as in student.py."""
 
     rows: int
     inner: int
@@ -46,7 +46,7 @@ class EncoderSize:
     head: int
     feed: int
     places: int
-    adds: bool = True
+    adds: bool = False
 
     @property
     def columns(self) -> int:
@@ -91,10 +91,8 @@ class PrunedEncoder(Student):
         self.places = nn.Parameter(torch.zeros(size.places, size.dim))
         self.first = nn.LayerNorm(size.dim, eps=1e-12)
         self.blocks = nn.ModuleList(Layer(size) for _ in range(size.layers))
-        self.weigh = nn.Linear(size.dim, 1, bias=False)
-        self.back = nn.Linear(size.dim, size.inner, bias=False) if size.adds else None
-        for each in (self.weigh, self.back) if self.back else (self.weigh,):
-            nn.init.zeros_(each.weight)
+        self.weigh = silent(size.dim, 1)
+        self.back = silent(size.dim, size.inner) if size.adds else None
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         own, words = torch.split(rows, [self.size.inner, self.size.words], dim=-1)
@@ -102,10 +100,7 @@ class PrunedEncoder(Student):
         x = self.first(x)
         for block in self.blocks:
             x = block(x, mask[:, None, None, :])
-        x, kept = x.float(), mask.unsqueeze(-1)
-        assert self.weigh is not None, "there is a static path"
-        sums: Tensor = (own * (1 + self.weigh(x).float()) * kept).sum(dim=1)
-        return sums if self.back is None else sums + self.back((x * kept).sum(dim=1)).float()
+        return self.summed(own, x.float(), mask.unsqueeze(-1))
 
 
 def prune_encoder(

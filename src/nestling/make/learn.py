@@ -42,17 +42,32 @@ def learn_from_targets(
     device: str = "cpu",
     progress: bool = False,
     own: Floats | None = None,
+    trained: StaticModel | None = None,
 ) -> StaticModel:
     """From a distilled model: its rows, brought near the targets by one linear map, then trained.
 
+    trained: a model that has learnt before; tokens that it knows too start as its rows, not as the distilled ones.
     own: rows that have learnt before, (n, dim). The student is then born again: from the same start, with what these
     say of the texts as targets, or a mixture with the teacher's.
     """
     start = fitted_to(model.table.expanded(), lessons, aim.sample)
+    if trained is not None:
+        start = _carried_over(start, model, trained, lessons, aim.sample)
     lessons = replace(lessons, pairs=None)
     if own is not None:
         lessons, held_out = (_mixed(each, own, how.own) for each in (lessons, held_out))
     return _with_rows(model, learn(start, lessons, held_out, how, device, progress))
+
+
+def _carried_over(start: Floats, model: StaticModel, trained: StaticModel, lessons: Lessons, sample: int) -> Floats:
+    """Rows to start from, (n, dim), those of tokens that a trained model has replaced by its, near the targets too."""
+    place = {piece: index for index, piece in enumerate(trained.tokenizer.pieces)}
+    shared = [index for index, piece in enumerate(model.tokenizer.pieces) if piece in place]
+    rows = np.zeros((len(start), trained.dim), np.float32)
+    rows[shared] = trained.table.expanded()[[place[model.tokenizer.pieces[index]] for index in shared]]
+    carried = start.copy()
+    carried[shared] = fitted_to(rows, lessons, sample)[shared]
+    return carried
 
 
 def _mixed(lessons: Lessons, rows: Floats, share: float) -> Lessons:

@@ -23,11 +23,11 @@ def _keys(*settings: Any) -> dict[str, Any]:
 TABLES: dict[str, dict[str, Any]] = {
     "teacher": {"source": str, "get": str},
     "corpus": TEXTS,
-    "pairs": TEXTS,
+    "pairs": {**TEXTS, "most": int},
     "vocabulary": _keys(Vocabulary),
     "distil": _keys(Distillation),
     "targets": _keys(Looks, Aim),
-    "train": _keys(Training),
+    "train": {**_keys(Training), "start": str},
     "again": _keys(Training),
     "tune": _keys(Training),
     "student": _keys(Body, Training),
@@ -99,6 +99,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if "student" in recipe and "repair" in recipe:
         raise InputError(
             f"{path} has [student] and [repair].", "Static models can be repaired.", "Leave one of the two out."
+        )
+    if {"student", "shrink"} <= set(recipe) and (rate := settings(Training, recipe, "student").rate):
+        raise InputError(
+            f"[student] of {path} has rate = {rate}.",
+            "0 was expected, with [shrink]: rows in few bits do not learn.",
+            "Set it to 0, or leave [shrink] out.",
         )
     if lacking or "teacher" not in recipe:
         raise InputError(

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -31,7 +31,7 @@ from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe,
 from nestling.make.settings import Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
 from nestling.make.targets import Look, Targets
 from nestling.model.common import CutWarning, Model
-from nestling.model.load import load_static, load_transformer
+from nestling.model.load import load_static, load_transformer, shipped
 from nestling.model.static import StaticModel
 from nestling.model.transformer import TransformerModel
 from nestling.safe import check_target, write_text
@@ -141,10 +141,14 @@ class Run:
         from nestling.make import learn  # torch, a second to import
 
         where = self.device, self.progress
+        if self.start:
+            self.key.update(self.start.fingerprint.encode())
         first: StaticModel = self.stage(
             "trained",
             ("targets", "train"),
-            lambda: learn.learn_from_targets(distilled, *self.lessons, self.aim, self.training("train"), *where),
+            lambda: learn.learn_from_targets(
+                distilled, *self.lessons, self.aim, self.training("train"), *where, trained=self.start
+            ),
         )
         model = first
         if "again" in self.recipe:
@@ -170,20 +174,13 @@ class Run:
         """
         from nestling.make import contextual as make_student
 
-        body = settings(Body, self.recipe, "student")
-        if "shrink" in self.recipe and self.training("student").rate:
-            raise InputError(
-                f"[student] of {self.recipe['name']} has rate = {self.training('student').rate}.",
-                "0 was expected, with [shrink]: rows in few bits do not learn.",
-                "Set it to 0, or leave [shrink] out.",
-            )
         if self.encoder:
             self.key.update(self.encoder.fingerprint.encode())
         self.key.update(f"{model.fingerprint} {model.document}".encode())
-        start = make_student.new_student(model, body, self.seed, self.encoder)
+        start = cache(lambda: make_student.new_student(model, self.body, self.seed, self.encoder))
 
         def code() -> TransformerModel:
-            untrained, rows = make_student.to_model(make_student.stirred(start), model, body), list[Row]()
+            untrained, rows = make_student.to_model(make_student.stirred(start()), model, self.body), list[Row]()
             if "shrink" in self.recipe:
                 untrained, rows = shrink_transformer(untrained, self.budget, self.held_out, **self.ways)
             self.note_trials(rows)
@@ -191,35 +188,43 @@ class Run:
 
         coded: TransformerModel = self.stage("coded", ("student", "shrink"), code, load_transformer)
         tried, tokens = self.trials(), table_alone(coded)
-        student = self.learnt("student", (), lambda: make_student.with_rows(start, coded.table.expanded()), tokens)
+        lessons = cache(lambda: self.lessons_for(tokens))
+        student = self.learnt(
+            "student", (), lambda: make_student.with_rows(start(), coded.table.expanded()), tokens, lessons
+        )
         if "tasks" in self.recipe:
             first = student
-            student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens)
+            student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens, lessons)
         if "blend" in self.recipe:
             student = make_student.blended(student, self.recipe["blend"]["adds"])
-        whole = make_student.with_body_of(coded, make_student.to_model(student, tokens, body))
-        return whole.with_table(whole.table, routes=self.recipe.get("routes", {})), tried
+        trained = make_student.to_model(student, tokens, self.body)
+        return make_student.with_body_of(coded, trained, self.recipe.get("routes", {})), tried
 
     def learnt(
-        self, name: str, tables: tuple[str, ...], start: "Callable[[], Student]", model: StaticModel
+        self,
+        name: str,
+        tables: tuple[str, ...],
+        start: "Callable[[], Student]",
+        model: StaticModel,
+        taught: "Callable[[], tuple[Lessons, Lessons]]",
     ) -> "Student":
         """The student of a stage, which the table of that name says how to teach; a run that was killed goes on. model:
-        whose tokens it knows."""
+        whose tokens it knows. taught: what it learns from, and what is held out."""
         from nestling.make import contextual as make_student
         from nestling.make.train import train
 
         path = self.enter(name, tables) / "student.safetensors"
         if not path.exists():
             student, how = start(), self.training(name)
-            most = settings(Body, self.recipe, "student").tokens - 1  # and a task's
+            most = self.body.tokens - 1  # and a task's
             how = replace(how, longest=min(how.longest or most, most))
-            lessons, held_out = self.lessons_for(model)
+            lessons, held_out = taught()
             if how.tasks:
                 lessons = self.with_tasks(lessons, model)
             run = path.with_name("run.safetensors")
             watch = {}
-            if dev := self.recipe["student"].get("dev"):
-                watch["watch"] = make_student.dev_scores(model, self.places.find(dev), how.longest)
+            if self.body.dev:
+                watch["watch"] = make_student.dev_scores(model, self.places.find(self.body.dev), how.longest)
             lessons = lessons if how.pairs else replace(lessons, pairs=None)
             train(student, lessons, held_out, how, self.device, self.progress, keep=run, **watch)
             make_student.save_student(student, path)
@@ -297,6 +302,12 @@ class Run:
         return how
 
     @property
+    def body(self) -> Body:
+        """What makes a transformer of the static model."""
+        body: Body = settings(Body, self.recipe, "student")
+        return body
+
+    @property
     def budget(self) -> int:
         """Bytes of the file, less those that its scores may take."""
         return parse_size(self.recipe["shrink"]["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
@@ -325,8 +336,14 @@ class Run:
     @cached_property
     def encoder(self) -> Teacher | None:
         """Whose layers the blocks are."""
-        source = self.recipe.get("student", {}).get("encoder")
+        source = self.body.encoder
         return load_teacher(str(self.places.find(source)), self.device) if source else None
+
+    @cached_property
+    def start(self) -> StaticModel | None:
+        """A model whose rows those of its tokens start as."""
+        source = self.recipe.get("train", {}).get("start")
+        return load_static(source if source in shipped() else self.places.find(source)) if source else None
 
     @cached_property
     def distilled(self) -> StaticModel:
@@ -421,13 +438,14 @@ class Run:
         teachers = [
             Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others, self.encoder) if each
         ]
+        before = self.start.document.lineage if self.start else ()
         return model.with_table(
             model.table,
             name=self.recipe["name"],
             description=self.recipe.get("description", ""),
             licence=self.recipe.get("licence", "unknown"),
             canaries=tuple(self.recipe.get("canaries", ())),
-            lineage=tuple(dict.fromkeys([*teachers, *data])),
+            lineage=tuple(dict.fromkeys([*teachers, *before, *data])),
             recipe="0" * 64,
         )
 
@@ -446,7 +464,7 @@ class Run:
             raise InputError(
                 f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
             )
-        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)
+        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most or table.get("most"))
 
     def _inputs(self) -> bytes:
         """Everything outside the recipe that decides what is made."""

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 class Vocabulary:
     """pieces: of a Unigram tokenizer that is trained on the corpus; 0 for the teacher's own tokenizer. words: whole
     words of the corpus to add, at most. least: how often one must occur. prune: pieces that occur less often, once the
-    words are there, are left out; their text falls back to smaller pieces."""
+    words are there, are left out; their text falls back to smaller pieces. general: tokens of general text that are
+    counted as if they had been read too: the teacher's own pieces, by their place in its vocabulary."""
 
     pieces: int = 0
     words: int = 20_000
     least: int = 10
     prune: int = 0
+    general: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class Aim:
 class Body:
     """What makes a transformer of a static model. dim: columns of the blocks. layers: blocks. head: columns of an
     attention head. inner: columns of the table, 0 for the static model's. static: whether there is a static path.
-    warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. dev: an STS
-    file that is scored while it learns. encoder: a pretrained encoder whose layers the blocks are, instead; then keep:
-    which, counted from 0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its
-    word vectors; adds: whether they add vectors of their own to what they weigh."""
+    warm: whether the table starts as the static model's. adds: whether the blocks add vectors of their own to the rows
+    that they weigh. tokens: the longest text, when the model runs. dev: an STS file that is scored while it learns.
+    encoder: a pretrained encoder whose layers the blocks are, instead; then keep: which, counted from 0; feed: columns
+    of their feed-forward parts, 0 for all; words: columns of the table for its word vectors."""
 
     dim: int = 128
     layers: int = 2
@@ -73,13 +75,13 @@ class Body:
     inner: int = 0
     static: bool = True
     warm: bool = True
+    adds: bool = True
     tokens: int = 1024
     dev: str = ""
     encoder: str = ""
     keep: tuple[int, ...] = ()
     feed: int = 0
     words: int = 64
-    adds: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
     token ids -> rows (V x inner) -> dim columns -> blocks: attention, rotary positions, GELU -> mean over tokens
 
-With the static path, a text's vector is the mean of its rows, as in a static model, and all that the blocks do is to
-say what each of them weighs in its context. They start by saying nothing: an untrained student is the static model that
-its table came from. (Vectors that the blocks add of their own bring a student nearer to its teacher, and away from what
-people say of texts that it has not seen: docs/log.md.)
+With the static path, a text's vector is the mean of its rows, as in a static model, and the blocks say what each of
+them weighs in its context, and maybe add vectors of their own. They start by saying nothing: an untrained student is
+the static model that its table came from. (What the blocks add brings a student nearer to its teacher, and away from
+what people say of texts that it has not seen, so it counts in part: [blend], docs/log.md.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,8 @@ class Size:
 
     rows: of the table, those of the tasks among them. inner: columns of the table. dim: columns of the blocks. layers:
     blocks. head: columns of an attention head. static: whether there is a static path; vectors then have `inner`
-    columns, else `dim`, or `out`, where that is not 0: the columns of a last matrix behind the mean.
+    columns, else `dim`, or `out`, where that is not 0: the columns of a last matrix behind the mean. adds: whether the
+    blocks add vectors of their own to the static path.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Size:
     head: int = HEAD
     static: bool = True
     out: int = 0
+    adds: bool = False
 
     def __post_init__(self) -> None:
         if self.dim % self.head or self.head % 2:
@@ -68,9 +70,9 @@ class Size:
     @property
     def parameters(self) -> int:
         """How many numbers are learnt: table, columns, blocks (four matrices for attention, eight for the rest, two
-        norms), the last norm, and the last matrix or, with the static path, what weighs the rows."""
+        norms), the last norm, and the last matrix or, with the static path, what weighs the rows and adds to them."""
         block = 12 * self.dim**2 + 2 * self.dim
-        last = self.dim if self.static else self.dim * self.out
+        last = self.dim * (1 + self.adds * self.inner) if self.static else self.dim * self.out
         return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
@@ -126,10 +128,9 @@ class Student(nn.Module):
         nn.init.orthogonal_(self.up.weight)
         self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
         self.last = nn.RMSNorm(size.dim, eps=1e-6)
-        self.weigh = nn.Linear(size.dim, 1, bias=False) if size.static else None
+        self.weigh = silent(size.dim, 1) if size.static else None
+        self.back = silent(size.dim, size.inner) if size.static and size.adds else None
         self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
-        if self.weigh is not None:
-            nn.init.zeros_(self.weigh.weight)
 
     def body(self) -> Iterator[nn.Parameter]:
         """What every text goes through: all parameters but the rows of the table."""
@@ -187,11 +188,22 @@ class Student(nn.Module):
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])
-        x, kept = self.last(x).float(), mask.unsqueeze(-1)
-        if self.weigh is not None:
-            x = rows * (1 + self.weigh(x).float())
+        return self.summed(rows, self.last(x).float(), mask.unsqueeze(-1))
+
+    def summed(self, rows: Tensor, x: Tensor, kept: Tensor) -> Tensor:
+        """Sums over tokens, (n, dim): of what the blocks say of them, x; or of rows, which it weighs, and adds to."""
         sums: Tensor = (x * kept).sum(dim=1)
-        return sums if self.out is None else self.out(sums).float()
+        if self.weigh is None:
+            return sums if self.out is None else self.out(sums).float()
+        weighed: Tensor = (rows * (1 + self.weigh(x).float()) * kept).sum(dim=1)
+        return weighed if self.back is None else weighed + self.back(sums).float()
+
+
+def silent(dim: int, columns: int) -> nn.Linear:
+    """A matrix of zeros: what it will say must be learnt."""
+    matrix = nn.Linear(dim, columns, bias=False)
+    nn.init.zeros_(matrix.weight)
+    return matrix
 
 
 def positions(length: int, head: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

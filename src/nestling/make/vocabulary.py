@@ -1,5 +1,6 @@
 """A vocabulary that suits a corpus: words that are worth a row get one, pieces that hardly occur lose theirs."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from nestling.text.twin import parse_tokenizer
 
 Floats = npt.NDArray[np.float32]
 UNKNOWN = "<unk>"
+UNUSED = re.compile(r"\[unused\d+\]")
 TRAINING_TEXTS = 200_000  # that a tokenizer is trained on
 
 
@@ -50,18 +52,43 @@ def spell_pieces(plan: dict[str, Any], teacher: Teacher) -> list[Word]:
     return [tuple(one.ids) for one in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
+def general_counts(plan: dict[str, Any], tokens: Sequence[Word], total: int) -> npt.NDArray[np.uint32]:
+    """How often each token would occur in so many of general text: (n,) uint32.
+
+    By Zipf's law over the ids of a vocabulary whose order is that of frequency, as those of published models are, but
+    for single characters, which come first whatever they are; these, and words of several ids, count 0. A corpus of
+    one's own says little of words that its sources do not use, and others do.
+
+    plan: the teacher's. tokens: the teacher's ids of each.
+    """
+    names = plan["model"]["vocab"]
+    ids = names if isinstance(names, dict) else {piece: index for index, (piece, _) in enumerate(names)}
+    added = {token["id"] for token in plan.get("added_tokens") or []}
+    ranked = sorted(index for piece, index in ids.items() if index not in added and _is_word(piece))
+    shares = 1 / np.arange(2, len(ranked) + 2)
+    expected = dict(zip(ranked, total * shares / max(shares.sum(), 1e-9), strict=True))
+    return np.array([expected.get(word[0], 0) if len(word) == 1 else 0 for word in tokens]).astype(np.uint32)
+
+
+def _is_word(piece: str) -> bool:
+    """Whether a piece of a vocabulary is more than a character, and not one of its unused places."""
+    return len(piece.removeprefix("##").removeprefix("▁")) > 1 and not UNUSED.fullmatch(piece)
+
+
 def choose_words(
     plan: dict[str, Any],
     tokens: Sequence[Word],
     texts: Callable[[], Iterable[str]],
     vectors: Callable[[Sequence[Word]], Floats],
     how: Vocabulary,
+    usual: Callable[[Sequence[Word]], npt.NDArray[np.uint32]] = lambda tokens: np.zeros(len(tokens), np.uint32),
     progress: bool = False,
 ) -> tuple[dict[str, Any], list[Word]]:
     """A plan with the words whose rows gain most, and of each of its tokens the teacher's ids that it stands for.
 
-    tokens: the teacher's ids of each token of `plan`. vectors: the teacher's vector of each of some tokens. A word
-    gains count * (1 - cosine of its own vector and the sum of its pieces') * log(all tokens / count).
+    tokens: the teacher's ids of each token of `plan`. vectors: the teacher's vector of each of some tokens. usual: what
+    is added to the count of each. A word gains count * (1 - cosine of its own vector and the sum of its pieces') *
+    log(all tokens / count).
     """
     tokenizer = TextTokenizer(dump_plan(plan), "the teacher")
     found = count_words(tokenizer, texts(), progress)
@@ -76,19 +103,12 @@ def choose_words(
     best = np.sort(np.argsort(-gains, kind="stable")[: how.words])
     grown, made_of = add_words(plan, [words[k] for k in best], (counts[best] / max(counts.sum(), 1)).tolist())
     stands_for = [*tokens, *(_spell(tokens, word) for word in made_of)]
-    return _prune(grown, stands_for, texts, how.prune, progress)
-
-
-def _prune(
-    plan: dict[str, Any], tokens: Sequence[Word], texts: Callable[[], Iterable[str]], least: int, progress: bool
-) -> tuple[dict[str, Any], list[Word]]:
-    """The plan without the pieces that occur less than `least` times, its ids in the order that packs best."""
-    counts = np.full(len(tokens), least)
-    if least:
-        tokenizer = TextTokenizer(dump_plan(plan), "the teacher")
-        counts = count_tokens(tokenizer, texts(), len(tokens), progress)
-    kept, old = keep_pieces(plan, set(np.flatnonzero(counts >= least).tolist()))
-    return kept, [tokens[index] for index in old]
+    counts = np.full(len(stands_for), how.prune)
+    if how.prune:
+        tokenizer = TextTokenizer(dump_plan(grown), "the teacher")
+        counts = count_tokens(tokenizer, texts(), len(stands_for), progress) + usual(stands_for)
+    kept, old = keep_pieces(grown, set(np.flatnonzero(counts >= how.prune).tolist()))  # in the order that packs best
+    return kept, [stands_for[index] for index in old]
 
 
 def _spell(tokens: Sequence[Word], word: Word) -> Word:

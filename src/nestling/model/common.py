@@ -227,13 +227,13 @@ class Model(ABC):
     def _embed(self, texts: str | Iterable[str], how: How) -> tuple[Array, int]:
         """Check the options and the texts, and embed these: their vectors, and how many were cut."""
         dim = self.check_dim(how.dim)
-        how = replace(how, overflow=how.overflow or self.usual_overflow)
+        task = how.task or self.document.routes.get("text")
+        how = replace(how, task=task, overflow=how.overflow or self.usual_overflow)
         one_of("overflow", how.overflow, ("cut", "error", "split"))
         one_of("errors", how.errors, ("strict", "replace"))
         width = output_width(dim, how.dtype, how.normalize)
         if how.threads is not None:
             whole_number("threads", how.threads, 1)
-        how = replace(how, task=how.task or self.document.routes.get("text"))
         prompt = self._prompt(how.task)
         listed: list[str] | str
         if self.takes_any_text and not prompt and _as_is(texts):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError
-from nestling.files.foreign import write_onnx
+from nestling.files.foreign import write_onnx, write_sentence_transformers_module
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.files.whole_graph import whole_graph
@@ -33,7 +33,7 @@ BODY = "body."  # before the names of the matrices
 GRAPH, FAST = "graph", "graph.int8"
 STEP = 8  # tokens, of which a padded length is a multiple
 TOKENS_AT_ONCE = 4096  # padded
-Layout = Literal["nest", "onnx"]
+Layout = Literal["nest", "onnx", "sentence-transformers"]
 Piece = tuple[Array, Array]  # ids of tokens, and what each weighs
 
 
@@ -125,16 +125,19 @@ class TransformerModel(Model):
     def save(self, path: str | Path, layout: Layout | None = None) -> None:
         """Write the model: one `.nest` file, or a folder for others, atomically.
 
-        layout: "nest" (the default where the path ends in .nest), or "onnx": one graph from token ids to vectors, in
-        float32, beside its tokenizer. The model is written as its file has it; int8-fast is a way to run it.
+        layout: "nest" (the default where the path ends in .nest); "onnx": one graph from token ids to vectors, in
+        float32, beside its tokenizer; or "sentence-transformers", whose module is the installed nestling's. The model
+        is written as its file has it; int8-fast is a way to run it.
         """
         path = Path(path)
-        chosen = checked_layout(path, layout, ("nest", "onnx"))
+        chosen = checked_layout(path, layout, ("nest", "onnx", "sentence-transformers"))
         check_target(path, suffixes=(".nest",) if chosen == "nest" else (), folder=chosen != "nest")
         model = TransformerModel(self.parts()) if self.fast else self
         if chosen == "nest":
             canaries = model.encode(self.document.canaries, overflow="split")
             write_nest(path, model.parts(), canaries, model.fingerprint)
+        elif chosen == "sentence-transformers":
+            write_sentence_transformers_module(path, self.document, model.save)
         else:
             graph = whole_graph(
                 self._beside[GRAPH].tobytes(),
@@ -205,12 +208,6 @@ class TransformerModel(Model):
                 f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
             )
         return means
-
-
-def _apart(tensors: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The tensors of the table, and those beside it."""
-    beside = {name: each for name, each in tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
-    return {name: each for name, each in tensors.items() if name not in beside}, beside
 
 
 def beside_table(tensors: dict[str, Array]) -> dict[str, Array]:

@@ -68,7 +68,8 @@ class Own:
     def __init__(self, model: Model, size: int) -> None:
         self.model, self.size, self.kind = model, size, model.document.architecture
         self.name, self.licence, self.fingerprint = model.name, model.licence, model.fingerprint
-        self.dims, self.max_tokens = model.dims, model.max_tokens
+        self.dims = model.dims
+        self.max_tokens = model.max_tokens if model.usual_overflow == "cut" else None
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
         encode = {"query": self.model.encode_query, "document": self.model.encode_document, "text": self.model.encode}
@@ -138,13 +139,20 @@ class SentenceTransformers:
         return vectors
 
 
-class Remembering:
-    """An encoder that embeds no text twice, for several tiers of it."""
+class Derived:
+    """An encoder made of another, whose facts it has."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+        self.encoder, self.dims = encoder, encoder.dims
         self.name, self.kind, self.licence, self.size = encoder.name, encoder.kind, encoder.licence, encoder.size
-        self.fingerprint, self.dims, self.max_tokens = encoder.fingerprint, encoder.dims, encoder.max_tokens
+        self.fingerprint, self.max_tokens = encoder.fingerprint, encoder.max_tokens
+
+
+class Remembering(Derived):
+    """The encoder, which embeds no text twice."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
         self._met: dict[Role, dict[str, Vectors]] = {"query": {}, "document": {}, "text": {}}
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
@@ -152,7 +160,7 @@ class Remembering:
         return found.reshape(len(texts), self.dims[0])
 
 
-class Tier:
+class Tier(Derived):
     """The first `dim` columns of an encoder's vectors, at unit length again."""
 
     def __init__(self, encoder: Encoder, dim: int) -> None:
@@ -162,13 +170,17 @@ class Tier:
                 f"Its tiers are {', '.join(map(str, encoder.dims))}.",
                 "Choose among them.",
             )
-        self.encoder, self.dim = encoder, dim
-        self.name, self.kind, self.licence, self.size = encoder.name, encoder.kind, encoder.licence, encoder.size
-        self.fingerprint, self.max_tokens = encoder.fingerprint, encoder.max_tokens
-        self.dims: tuple[int, ...] = (dim,)
+        super().__init__(encoder)
+        self.dim, self.dims = dim, (dim,)
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
         return unit_rows(self.encoder.encode(texts, role)[:, : self.dim])
+
+
+def with_tiers(encoder: Encoder, dims: Sequence[int]) -> list[Encoder]:
+    """The encoder and the tiers of it that are named; the tiers need no text embedded again."""
+    shared = Remembering(encoder) if dims else encoder
+    return [shared, *(Tier(shared, dim) for dim in dims)]
 
 
 def embed_once(texts: Sequence[str], met: dict[str, Vectors], encode: Callable[[list[str]], npt.ArrayLike]) -> Vectors:

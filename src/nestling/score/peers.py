@@ -22,11 +22,6 @@ import nestling
 model = nestling.load(place)
 def encode(texts): return model.encode(texts, threads=threads)
 """,
-    "int8-fast": """
-import nestling
-model = nestling.load(place, dtype="int8-fast")
-def encode(texts): return model.encode(texts, threads=threads)
-""",
     "load_encoder": """
 from nestling.score.encoders import load_encoder
 encode = load_encoder(place).encode
@@ -86,6 +81,7 @@ def forward(texts):
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 """,
 }
+PROGRAMS["int8-fast"] = PROGRAMS["nestling"].replace("load(place)", 'load(place, dtype="int8-fast")')
 PROGRAMS["minilm-int8"] = PROGRAMS["minilm-onnx"]
 # Writes the graph of a sentence-transformers folder, which has none, to `target`.
 EXPORT = """
@@ -201,29 +197,29 @@ def _with_graph(folder: Path, scratch: Path) -> Path:
     """The folder if it has an ONNX graph, else a copy with the float32 graph of its sentence-transformers model."""
     if any(folder.glob("*.onnx")) and (folder / "teacher.json").exists():
         return folder
-    target = scratch / "onnx" / folder.name
-    target.mkdir(parents=True)
-    try:
-        for name in ("tokenizer.json", "teacher.json"):
-            shutil.copy(folder / name, target)
-    except FileNotFoundError as error:
-        raise ModelFileError(
-            f"{folder} has no {name}.",
-            "An ONNX or sentence-transformers folder with a teacher.json was expected.",
-            "Write one with max_tokens and pooling (cls or mean).",
-        ) from error
-    run(f"place, target = {str(folder)!r}, {str(target / 'model.onnx')!r}{EXPORT}", f"minilm-onnx:{folder.name}", None)
-    return target
+    return _converted(folder, folder, EXPORT, scratch / "onnx", f"minilm-onnx:{folder.name}")
 
 
 def _in_int8(folder: Path, scratch: Path) -> Path:
     """A copy of an ONNX folder, its graph in dynamic int8."""
-    target = scratch / "int8" / folder.name
-    target.mkdir(parents=True)
-    for name in ("tokenizer.json", "teacher.json"):
-        shutil.copy(folder / name, target)
     (graph,) = folder.glob("*.onnx")
-    run(f"place, target = {str(graph)!r}, {str(target / 'model.onnx')!r}{QUANTIZE}", f"minilm-int8:{folder.name}", None)
+    return _converted(folder, graph, QUANTIZE, scratch / "int8", f"minilm-int8:{folder.name}")
+
+
+def _converted(folder: Path, place: Path, program: str, scratch: Path, name: str) -> Path:
+    """A copy of a folder without its weights, with the graph that a program makes of what lies at `place`."""
+    target = scratch / folder.name
+    target.mkdir(parents=True)
+    try:
+        for file in ("tokenizer.json", "teacher.json"):
+            shutil.copy(folder / file, target)
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{folder} has no {file}.",
+            "An ONNX or sentence-transformers folder with a teacher.json was expected.",
+            "Write one with max_tokens and pooling (cls or mean).",
+        ) from error
+    run(f"place, target = {str(place)!r}, {str(target / 'model.onnx')!r}{program}", name, None)
     return target
 
 

@@ -122,7 +122,7 @@ def throughput(by_model: Mapping[str, Mapping[int, float]], path: Path, ours: Se
 def losses(stages: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     """stages: name -> a line a check, with step, loss and held_out, and maybe dev, which has an axis of its own."""
     figure, axes = _figure("checks", "loss")
-    other, dev, first = axes.twinx(), False, 0
+    other, first = axes.twinx(), 0
     for name, log in stages.items():
         places = range(first, first + len(log))
         axes.plot(places, [line["loss"] for line in log], color=THEIRS, linewidth=1, label="in training")
@@ -131,9 +131,8 @@ def losses(stages: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> N
         axes.annotate(name, (first, 1), xycoords=("data", "axes fraction"), fontsize=8, va="top")
         if all("dev" in line for line in log):
             other.plot(places, [100 * line["dev"] for line in log], color="#e0a030", label="STS, development split")
-            dev = True
         first += len(log)
-    other.set_visible(dev)
+    other.set_visible(other.has_data())
     other.set_ylabel("Spearman x 100")
     drawn = {
         label: line for each in (axes, other) for line, label in zip(*each.get_legend_handles_labels(), strict=True)
