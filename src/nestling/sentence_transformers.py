@@ -36,7 +36,7 @@ class Nestling(InputModule):
         self.model = model
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **_: Any) -> "Nestling":
+    def load(cls, model_name_or_path: str, subfolder: str = "", *_: Any, **__: Any) -> "Nestling":
         """What `TransformerModel.save` wrote with layout="sentence-transformers"."""
         folder = Path(model_name_or_path) / subfolder
         return cls(load_transformer(folder if folder.is_dir() else model_name_or_path))

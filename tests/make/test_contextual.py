@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import nestling
 import nestling.make.train as training
 from nestling.errors import InputError
 from nestling.make.contextual import dev_scores, load_student, new_student, save_student, to_model
@@ -31,7 +30,7 @@ SMALLER = {
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
     "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 6_000": "words = 40", "prune = 20": "prune = 2",
     "keep = [0, 1, 2]": "keep = [0]\nfeed = 48", "words = 128": "words = 8", "tokens = 511": "tokens = 36",
-    "epochs = 4.0\nbatch = 512": "epochs = 1.0\nbatch = 32", "epochs = 0.3\nbatch = 256": "epochs = 1.0\nbatch = 32",
+    "epochs = 1.5\nbatch = 512": "epochs = 1.0\nbatch = 32", "epochs = 0.3\nbatch = 256": "epochs = 1.0\nbatch = 32",
     "batch = 256": "batch = 32", "body_rate = 4e-4": "body_rate = 3e-3", "widths = [2, 4]": "widths = [8, 8]",
 }  # fmt: skip
 DIM = 16
@@ -66,8 +65,7 @@ def test_a_recipe_makes_a_transformer(home: Path, made: Made) -> None:
     assert model.document.scheme == "product"
     assert model.tasks == ("qry", "doc", "sym")
     assert model.document.routes == {"query": "qry", "document": "doc", "text": "sym"}
-    assert [source.role for source in model.lineage] == ["teacher", "teacher", "data", "data"]
-    assert model.lineage[1] in nestling.load("static").lineage  # whose rows it starts as
+    assert [source.role for source in model.lineage] == ["teacher", "data", "data"]
     assert len(model.verify()) == 3
     assert min(check.cosine for check in model.verify()) > 0.999
 

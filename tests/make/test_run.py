@@ -186,6 +186,27 @@ def test_born_again_and_two_teachers(home: Path, made: Made) -> None:
         make(wrong, home / "e.nest", data=SAMPLES, cache=home / "cache", quick=True)
 
 
+def test_a_recipe_may_begin_with_a_trained_model(home: Path) -> None:
+    """Its rows, its lineage; with general text counted, and few pairs."""
+    changes = {
+        "[train]\n": '[train]\nstart = "nano"\n',
+        "words = 30_000": "words = 40\ngeneral = 5_000",
+        "[pairs]\n": "[pairs]\nmost = 50\n",
+    }
+    (home / "begun").mkdir()
+    recipe = read_recipe(small("static", home / "begun", **changes))
+    run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
+    model = run.describe(run.full())
+    assert len(run.sides) == 50
+    assert run.start is not None
+    assert run.start.name == "nano"
+    assert len(set(model.tokenizer.pieces) & set(run.start.tokenizer.pieces)) > 100
+    assert set(run.start.lineage) < set(model.lineage)
+    assert [source.role for source in model.lineage] == ["teacher", "teacher", "data", "data"]
+    plain = Run(read_recipe(small("static", home / "begun")), Places(home / "cache", SAMPLES), quick=True)
+    assert plain.full().fingerprint != model.fingerprint
+
+
 def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
     recipe = read_recipe(small("static", home, **{"[targets]": "[targets]\nmax_tokens = 20"}))
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from nestling.make.contextual import blended
 from nestling.make.settings import Training
 from nestling.make.student import SIZES, Size, Student, main_columns, positions, rotate
 from nestling.make.train import Bags, Lessons, pool, take, train
@@ -48,20 +47,6 @@ def test_large_has_a_last_matrix() -> None:
     student = Student(replace(SMALL, static=False, out=8))
     assert sum(each.numel() for each in student.parameters()) == student.size.parameters
     assert vectors(student, texts_of(3)).shape == (3, 8)
-
-
-def test_what_the_blocks_add_starts_as_nothing() -> None:
-    size = replace(SMALL, adds=True)
-    student = Student(size)
-    assert sum(each.numel() for each in student.parameters()) == size.parameters
-    assert student.back is not None
-    texts = texts_of(9)
-    before = vectors(student, texts)
-    np.testing.assert_array_equal(before, vectors(Student(SMALL), texts))
-    torch.nn.init.normal_(student.back.weight)
-    whole, half = vectors(student, texts), vectors(blended(student, 0.5), texts)
-    assert np.abs(whole - before).max() > 1
-    np.testing.assert_allclose(half, (whole + before) / 2, atol=1e-4)
 
 
 def test_without_the_static_path_a_norm_stands_before_the_mean() -> None:

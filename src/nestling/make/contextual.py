@@ -47,8 +47,7 @@ def new_student(model: StaticModel, body: Body, seed: int, encoder: Teacher | No
         size = size_of(encoder, first, model.dim, body)
         pieces = model.tokenizer.pieces
         return prune_encoder(encoder, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
-    size = Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static, adds=body.adds)
-    student = Student(size, seed)
+    student = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
     if body.warm:
         student.start_from(rows, counts)
     return student
@@ -69,7 +68,7 @@ def blended(student: Student, adds: float) -> Student:
     (arXiv:2109.01903). Raises InputError for one that adds none."""
     if student.back is None:
         raise InputError(
-            "[blend] stands behind blocks that only weigh.", "adds = true in [student].", "Leave [blend] out."
+            "[blend] stands behind blocks that only weigh.", "Layers of an encoder that add.", "Leave [blend] out."
         )
     other = deepcopy(student)
     with torch.no_grad():

@@ -36,7 +36,7 @@ WORDS = "embeddings.word_embeddings.weight"
 class EncoderSize:
     """rows: of the table, those of the tasks among them. inner: its columns of the static model; words: those behind
     them, which the layers see. dim: columns of the layers, head: of an attention head, feed: of the feed-forward part.
-    places: the most tokens of a text, padded. adds: as in student.py."""
+    places: the most tokens of a text, padded. adds: whether the layers add vectors of their own to what they weigh."""
 
     rows: int
     inner: int
@@ -46,7 +46,7 @@ class EncoderSize:
     head: int
     feed: int
     places: int
-    adds: bool = False
+    adds: bool = True
 
     @property
     def columns(self) -> int:

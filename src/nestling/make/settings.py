@@ -64,10 +64,10 @@ class Aim:
 class Body:
     """What makes a transformer of a static model. dim: columns of the blocks. layers: blocks. head: columns of an
     attention head. inner: columns of the table, 0 for the static model's. static: whether there is a static path.
-    warm: whether the table starts as the static model's. adds: whether the blocks add vectors of their own to the rows
-    that they weigh. tokens: the longest text, when the model runs. dev: an STS file that is scored while it learns.
-    encoder: a pretrained encoder whose layers the blocks are, instead; then keep: which, counted from 0; feed: columns
-    of their feed-forward parts, 0 for all; words: columns of the table for its word vectors."""
+    warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. dev: an STS
+    file that is scored while it learns. encoder: a pretrained encoder whose layers the blocks are, instead; then keep:
+    which, counted from 0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its
+    word vectors; adds: whether they add vectors of their own to what they weigh."""
 
     dim: int = 128
     layers: int = 2
@@ -75,13 +75,13 @@ class Body:
     inner: int = 0
     static: bool = True
     warm: bool = True
-    adds: bool = True
     tokens: int = 1024
     dev: str = ""
     encoder: str = ""
     keep: tuple[int, ...] = ()
     feed: int = 0
     words: int = 64
+    adds: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
     token ids -> rows (V x inner) -> dim columns -> blocks: attention, rotary positions, GELU -> mean over tokens
 
-With the static path, a text's vector is the mean of its rows, as in a static model, and the blocks say what each of
-them weighs in its context, and maybe add vectors of their own. They start by saying nothing: an untrained student is
-the static model that its table came from. (What the blocks add brings a student nearer to its teacher, and away from
-what people say of texts that it has not seen, so it counts in part: [blend], docs/log.md.)
+With the static path, a text's vector is the mean of its rows, as in a static model, and all that the blocks do is to
+say what each of them weighs in its context. They start by saying nothing: an untrained student is the static model that
+its table came from. (Vectors that the blocks add of their own bring a student nearer to its teacher, and away from what
+people say of texts that it has not seen: docs/log.md.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +36,7 @@ class Size:
 
     rows: of the table, those of the tasks among them. inner: columns of the table. dim: columns of the blocks. layers:
     blocks. head: columns of an attention head. static: whether there is a static path; vectors then have `inner`
-    columns, else `dim`, or `out`, where that is not 0: the columns of a last matrix behind the mean. adds: whether the
-    blocks add vectors of their own to the static path.
+    columns, else `dim`, or `out`, where that is not 0: the columns of a last matrix behind the mean.
     """
 
     rows: int
@@ -47,7 +46,6 @@ class Size:
     head: int = HEAD
     static: bool = True
     out: int = 0
-    adds: bool = False
 
     def __post_init__(self) -> None:
         if self.dim % self.head or self.head % 2:
@@ -70,9 +68,9 @@ class Size:
     @property
     def parameters(self) -> int:
         """How many numbers are learnt: table, columns, blocks (four matrices for attention, eight for the rest, two
-        norms), the last norm, and the last matrix or, with the static path, what weighs the rows and adds to them."""
+        norms), the last norm, and the last matrix or, with the static path, what weighs the rows."""
         block = 12 * self.dim**2 + 2 * self.dim
-        last = self.dim * (1 + self.adds * self.inner) if self.static else self.dim * self.out
+        last = self.dim if self.static else self.dim * self.out
         return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
@@ -129,7 +127,7 @@ class Student(nn.Module):
         self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
         self.last = nn.RMSNorm(size.dim, eps=1e-6)
         self.weigh = silent(size.dim, 1) if size.static else None
-        self.back = silent(size.dim, size.inner) if size.static and size.adds else None
+        self.back: nn.Linear | None = None
         self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
 
     def body(self) -> Iterator[nn.Parameter]:

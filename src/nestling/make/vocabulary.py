@@ -103,11 +103,11 @@ def choose_words(
     best = np.sort(np.argsort(-gains, kind="stable")[: how.words])
     grown, made_of = add_words(plan, [words[k] for k in best], (counts[best] / max(counts.sum(), 1)).tolist())
     stands_for = [*tokens, *(_spell(tokens, word) for word in made_of)]
-    counts = np.full(len(stands_for), how.prune)
+    uses = np.full(len(stands_for), how.prune, np.uint32)
     if how.prune:
         tokenizer = TextTokenizer(dump_plan(grown), "the teacher")
-        counts = count_tokens(tokenizer, texts(), len(stands_for), progress) + usual(stands_for)
-    kept, old = keep_pieces(grown, set(np.flatnonzero(counts >= how.prune).tolist()))  # in the order that packs best
+        uses = count_tokens(tokenizer, texts(), len(stands_for), progress) + usual(stands_for)
+    kept, old = keep_pieces(grown, set(np.flatnonzero(uses >= how.prune).tolist()))  # in the order that packs best
     return kept, [stands_for[index] for index in old]
 
 
