@@ -464,7 +464,8 @@ class Run:
             raise InputError(
                 f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
             )
-        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most or table.get("most"))
+        most = min((limit for limit in (most, table.get("most")) if limit), default=None)
+        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)
 
     def _inputs(self) -> bytes:
         """Everything outside the recipe that decides what is made."""
