@@ -1,10 +1,8 @@
-// What every model offers, and what encode takes and gives.
+// What every model offers, and what encode takes and gives: nestling.d.ts says what it means.
 
 import { fail, noText, oneOf, quote } from "./nest.js";
 
-/** What encode gives for many texts: their vectors end to end in `data`. */
 export class Vectors {
-  /** cut: how many texts had more tokens than the model takes. */
   constructor(data, dim, cut = 0) {
     this.data = data;
     this.dim = dim;
@@ -15,7 +13,6 @@ export class Vectors {
     return this.data.length / this.dim;
   }
 
-  /** The vector of text i: a view, not a copy. */
   at(i) {
     const row = i < 0 ? i + this.length : i;
     return row >= 0 && row < this.length ? this.data.subarray(row * this.dim, (row + 1) * this.dim) : undefined;
@@ -26,7 +23,6 @@ export class Vectors {
   }
 }
 
-/** A loaded model: what its file says of it. Static ones encode at once, transformers give promises. */
 export class Model {
   #warned = false;
 
@@ -49,34 +45,25 @@ export class Model {
   get lineage() {
     return this.document.lineage;
   }
-  /** The longest text in tokens, null for no limit. */
   get maxTokens() {
     return this.document.max_tokens;
   }
-  /** A sha256, as the file states it, over all that changes vectors. */
   get fingerprint() {
     return this.document.fingerprint;
   }
 
-  /**
-   * Vectors of texts: a Float32Array for a string, Vectors for an array; of a transformer, a promise of them. A text without
-   * a known token is all zeros. What the options mean stands in nestling.d.ts.
-   */
   encode(texts, options = {}) {
     return this.#encode(texts, options, "text");
   }
 
-  /** encode with the model's task for queries, if it has one. */
   encodeQuery(texts, options = {}) {
     return this.#encode(texts, options, "query");
   }
 
-  /** encode with the model's task for documents, if it has one. */
   encodeDocument(texts, options = {}) {
     return this.#encode(texts, options, "document");
   }
 
-  /** Tokens of a text, or an array of those of each; unknown ones count. */
   countTokens(texts, { errors = "strict" } = {}) {
     const { listed, single } = list(texts);
     const counts = new Uint32Array(listed.length);

@@ -1,3 +1,9 @@
+// Text embeddings in a browser, a worker, Node or Deno.
+//
+//   import { load, similarity } from "nestling";
+//   const model = await load("nano.nest");
+//   similarity(model.encode("a sleeping kitty"), model.encode(documents));
+
 /** What load and encode throw. It says what was given, what was expected, and what to do. */
 export class NestlingError extends Error {}
 

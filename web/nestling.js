@@ -1,8 +1,5 @@
-// Text embeddings in a browser, a worker, Node or Deno: a .nest file and the C++ core as WebAssembly (core/wasm.cpp).
-//
-//   import { load, similarity } from "nestling";
-//   const model = await load("nano.nest");
-//   similarity(model.encode("a sleeping kitty"), model.encode(documents));
+// Text embeddings in a browser, a worker, Node or Deno: a .nest file and the C++ core as WebAssembly (core/wasm.cpp). What
+// is exported here stands in nestling.d.ts.
 
 import { Core, Room, buildTable, buildTokenizer } from "./core.js";
 import { layOut } from "./layout.js";
@@ -12,11 +9,6 @@ import { compilePlan } from "./plan.js";
 
 export { NestlingError, Vectors };
 
-/**
- * Loads a model from a URL, a path (in Node) or bytes. dim: one of its tiers, to be the largest; wasm: where
- * nestling.wasm is, or its bytes, or its compiled module, if it does not lie beside this file; onnxruntime: the module
- * onnxruntime-web, which transformers need.
- */
 export async function load(source, { dim, wasm, onnxruntime } = {}) {
   const module = wasm === undefined ? compileOurs("WordPiece") : compile(wasm); // while the model is on its way
   const [file] = await Promise.all([read(source), module]);
@@ -34,10 +26,6 @@ export async function load(source, { dim, wasm, onnxruntime } = {}) {
   return new StaticModel(new Room(core, document.dim), document, dim);
 }
 
-/**
- * Cosines of a with b, each one vector or many: a number, a Float32Array, or for two lists an array of one Float32Array
- * for each vector of a.
- */
 export function similarity(a, b) {
   const left = matrixOf(a);
   const right = matrixOf(b);

@@ -209,6 +209,8 @@ def _in_int8(folder: Path, scratch: Path) -> Path:
 def _converted(folder: Path, place: Path, program: str, scratch: Path, name: str) -> Path:
     """A copy of a folder without its weights, with the graph that a program makes of what lies at `place`."""
     target = scratch / folder.name
+    if target.exists():  # for another peer of this run
+        return target
     target.mkdir(parents=True)
     try:
         for file in ("tokenizer.json", "teacher.json"):
