@@ -2,8 +2,8 @@
 
     python benchmarks/routes.py [--data DIR] [micro ...]
 
-Scores every way on the tasks of retrieval, reranking and STS of the suite `broad`, without its long documents, and
-writes benchmarks/results/routes.json.
+Scores every way on tasks of STS, reranking and, those of short documents, retrieval, and writes
+benchmarks/results/routes.json.
 """
 
 import argparse
@@ -26,10 +26,7 @@ from nestling.score.run import score
 from nestling.score.tasks import names_of
 
 PATH = Path(__file__).parent / "results" / "routes.json"
-TASKS = (
-    *(name for name in (*names_of("sts"), *names_of("retrieval")) if name != "LEMBQMSumRetrieval"),
-    "TrecQAReranking",
-)
+TASKS = (*names_of("sts"), "FeedbackQARetrieval", "XQuADRetrieval/en", "MetaToolRetrieval", "TrecQAReranking")
 WAYS: dict[str, dict[Role, str]] = {
     "none": {},
     "QRY / QRY": {"query": "qry", "document": "qry", "text": "qry"},
