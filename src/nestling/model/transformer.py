@@ -62,7 +62,7 @@ class TransformerModel(Model):
             own = {name: each for name, each in parts.tensors.items() if name not in beside}
             self.table = Table.from_tensors(own, document.scheme, document.inner or 0)
             self._beside = beside
-            weights = _matrices(beside)
+            weights = _matrices(beside, fast)
             graph = expect(beside, FAST if fast else GRAPH, ("u1",), (None,)).tobytes()
             needed = max([self.tokenizer.size - 1, *document.task_tokens.values(), *document.drop])
             if self.table.size <= needed:
@@ -215,8 +215,9 @@ def beside_table(tensors: dict[str, Array]) -> dict[str, Array]:
     return {name: each for name, each in tensors.items() if name in (GRAPH, FAST) or name.startswith(BODY)}
 
 
-def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
-    """The weights by the names that the graphs have for them: as float32, and, where they are kept so, as int8."""
+def _matrices(beside: dict[str, Array], fast: bool = False) -> dict[str, Array]:
+    """The weights by the names that the graphs have for them: as float32, and, if it is to be `fast`, in whole numbers
+    too, where they are kept so."""
     weights: dict[str, Array] = {}
     for name in beside:
         if name in (GRAPH, FAST):
@@ -232,7 +233,8 @@ def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
         values = expect(beside, name, ("f4", "i1"), (None, None))
         if values.dtype == np.int8:
             scales = expect(beside, name + SCALES, ("f4",), (values.shape[1],))
-            weights |= {own + INT8: _in_7_bits(values), own + SCALES: 2 * scales}
+            if fast:
+                weights |= {own + INT8: _in_7_bits(values), own + SCALES: 2 * scales}
             values = values.astype(np.float32) * scales
         weights[own] = values
     return weights
@@ -240,7 +242,7 @@ def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
 
 def _in_7_bits(values: Array) -> Array:
     """Half of int8 values. Products of two bytes are added up in pairs, in 16 bits, where a processor has nothing
-    better (AVX2): with 8 bits on both sides they overflow there, in silence, and vectors differ between machines."""
+    better (AVX2): with 8 bits on both sides they overflow there, in silence."""
     halves: Array = np.rint(values / np.float32(2)).astype(np.int8)
     return halves
 
