@@ -12,7 +12,7 @@ import json
 import sys
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Trials:
         lessons, self.held_out = run.lessons
         self.lessons = Lessons(lessons.tokens.span(0, texts), lessons.targets[:texts])
         asked = {text for pair in first_pairs(run.places.data) for text in pair}
-        known = np.array([text in asked for text in run.texts[run.how.held_out :]])
+        known = np.array([text in asked for text in run.inputs.texts[run.inputs.first :]])
         assert lessons.pairs is not None, "the recipe has pairs"
         self.pairs = replace(lessons, pairs=lessons.pairs[~known[lessons.pairs].any(axis=1)][:pairs])
         self.with_tasks = run.with_tasks(self.pairs, self.model)
@@ -103,21 +103,23 @@ def main() -> None:
         PATH.write_text(json.dumps({**said, "lines": [*lines.values()]}, indent=1) + "\n")
         print(line, flush=True)
 
-    if not given.only:
+    def asked(name: str) -> bool:
+        return given.only in (None, name)
+
+    if asked("the static model alone"):
         note(trials.judge("the static model alone", None, trials.body))
     for name, (body, how) in VARIANTS.items():
-        if given.only in (None, name):
+        if asked(name):
             shape = replace(trials.body, **body)
             note(trials.judge(name, trials.student(shape, replace(trials.how, **how)), shape))
-    base = trials.student(trials.body, trials.how) if not given.only or given.only.startswith("pairs") else None
+    base = cache(lambda: trials.student(trials.body, trials.how))
     for name, lessons, tasks in (("pairs", trials.pairs, 0.0), ("pairs and tasks", trials.with_tasks, 0.85)):
-        if base is not None and given.only in (None, name):
-            student = deepcopy(base)
+        if asked(name):
+            student = deepcopy(base())
             train(student, lessons, trials.held_out, replace(trials.paired, tasks=tasks))
             note(trials.judge(name, student, trials.body))
-            if tasks:
-                note(trials.judge(f"{name}, all texts as sym", student, trials.body, "sym"))
-                note(trials.judge(f"{name}, all texts as qry", student, trials.body, "qry"))
+            for task in ("sym", "qry") if tasks else ():
+                note(trials.judge(f"{name}, all texts as {task}", student, trials.body, task))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Ladder:
         run = Run(recipe, self.places)
         if pairs:
             asked = {text for pair in first_pairs(self.places.data) for text in pair}
-            run.sides = [pair for pair in run.sides if not asked & {*pair}][:PAIRS]
+            run.inputs.sides = [pair for pair in run.inputs.sides if not asked & {*pair}][:PAIRS]
         return run
 
     def measure(self, kind: str, name: str, models: Sequence[StaticModel], dims: int | None = None) -> None:
@@ -76,7 +76,7 @@ class Ladder:
     def trained(self, run: Run, how: Training) -> list[StaticModel]:
         """A model of each seed, from targets."""
         return [
-            learn.learn_from_targets(run.distilled, *run.lessons, run.aim, replace(how, seed=seed))
+            learn.learn_from_targets(run.distilled, *run.lessons, run.inputs.aim, replace(how, seed=seed))
             for seed in self.seeds
         ]
 
@@ -141,7 +141,7 @@ def vary(ladder: Ladder) -> None:
     def again(how: Training) -> list[StaticModel]:
         return [
             learn.learn_from_targets(
-                run.distilled, *run.lessons, run.aim, replace(how, seed=seed + 10), own=model.table.expanded()
+                run.distilled, *run.lessons, run.inputs.aim, replace(how, seed=seed + 10), own=model.table.expanded()
             )
             for seed, model in zip(ladder.seeds, first, strict=True)
         ]
@@ -182,11 +182,11 @@ def quantize(ladder: Ladder) -> None:
     codes = to_products(model.table.expanded(), model.counts, block_widths(model.dim, 2))
     ladder.measure("quantized", "a code for 2 dims", [model.with_table(codes)])
     run = ladder.run()
-    held_out = list(run.texts[: run.how.held_out])
+    held_out = list(run.inputs.texts[: run.inputs.first])
     small, _ = shrink_to_budget(model, 700_000, held_out, widths=(4, 8), shares=(0.4,), dim=128)
     ladder.measure("quantized", "700 KB", [small])
     how = replace(BASE, epochs=1.0, rate=1e-3, relational=1.0, dims=(32, 64))
-    texts, lessons = run.texts[run.how.held_out :], run.lessons
+    texts, lessons = run.inputs.texts[run.inputs.first :], run.lessons
     for rounds in (1, 2):
         repaired = [
             learn.repair(

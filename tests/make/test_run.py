@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
+import nestling.make.inputs as inputs_module
 import nestling.make.run as module
 from nestling.cli import main
 from nestling.errors import InputError, MissingExtraError
@@ -148,24 +149,24 @@ def test_held_out_texts_and_left_out_sources_teach_nothing(home: Path, made: Mad
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
     texts = sample_texts()
     kept = [text for place, text in enumerate(texts) if place % 50 != 7]
-    assert run.texts[: len(set(kept))] == list(dict.fromkeys(kept))
-    assert len(run.texts) == len(set(run.texts)) > len(kept) + 300
+    assert run.inputs.texts[: len(set(kept))] == list(dict.fromkeys(kept))
+    assert len(run.inputs.texts) == len(set(run.inputs.texts)) > len(kept) + 300
     lessons, held_out = run.lessons
     assert len(held_out.tokens.lengths) == 60
-    assert len(lessons.tokens.lengths) == len(lessons.targets) == len(run.texts) - 60
+    assert len(lessons.tokens.lengths) == len(lessons.targets) == len(run.inputs.texts) - 60
     assert lessons.pairs is not None
     for one, other in lessons.pairs[:20]:
-        left, right = run.texts[60 + one], run.texts[60 + other]
+        left, right = run.inputs.texts[60 + one], run.inputs.texts[60 + other]
         assert left + right in texts
 
 
 def test_quick_takes_few_texts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUICK_TEXTS", 200)
-    monkeypatch.setattr(module, "QUICK_PAIRS", 10)
+    monkeypatch.setattr(inputs_module, "QUICK_TEXTS", 200)
+    monkeypatch.setattr(inputs_module, "QUICK_PAIRS", 10)
     recipe = read_recipe(small("static", home))
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
-    assert 200 < len(run.texts) <= 220
-    assert len(Run(recipe, Places(home / "cache", SAMPLES)).texts) > 1000
+    assert 200 < len(run.inputs.texts) <= 220
+    assert len(Run(recipe, Places(home / "cache", SAMPLES)).inputs.texts) > 1000
 
 
 def test_born_again_and_two_teachers(home: Path, made: Made) -> None:
@@ -197,11 +198,11 @@ def test_a_recipe_may_begin_with_a_trained_model(home: Path) -> None:
     recipe = read_recipe(small("static", home / "begun", **changes))
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
     model = run.describe(run.full())
-    assert len(run.sides) == 50
-    assert run.start is not None
-    assert run.start.name == "nano"
-    assert len(set(model.tokenizer.pieces) & set(run.start.tokenizer.pieces)) > 100
-    assert set(run.start.lineage) < set(model.lineage)
+    assert len(run.inputs.sides) == 50
+    assert run.inputs.start is not None
+    assert run.inputs.start.name == "nano"
+    assert len(set(model.tokenizer.pieces) & set(run.inputs.start.tokenizer.pieces)) > 100
+    assert set(run.inputs.start.lineage) < set(model.lineage)
     assert [source.role for source in model.lineage] == ["teacher", "teacher", "data", "data"]
     plain = Run(read_recipe(small("static", home / "begun")), Places(home / "cache", SAMPLES), quick=True)
     assert plain.full().fingerprint != model.fingerprint
@@ -210,12 +211,14 @@ def test_a_recipe_may_begin_with_a_trained_model(home: Path) -> None:
 def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
     recipe = read_recipe(small("static", home, **{"[targets]": "[targets]\nmax_tokens = 20"}))
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
-    tokenizer = parse_tokenizer(run.teacher.tokenizer_json, "teacher")
+    tokenizer = parse_tokenizer(run.inputs.teacher.tokenizer_json, "teacher")
     tokenizer.no_truncation()
-    ends = sum(map(len, run.teacher.ends()))
-    encoded = tokenizer.encode_batch(run.texts, add_special_tokens=False)
+    ends = sum(map(len, run.inputs.teacher.ends()))
+    encoded = tokenizer.encode_batch(run.inputs.texts, add_special_tokens=False)
     long = sum(len(each.ids) + ends > 20 for each in encoded)
-    with pytest.warns(CutWarning, match=f"sees only the first 20 tokens of {long:,} of {len(run.texts):,} texts"):
+    with pytest.warns(
+        CutWarning, match=f"sees only the first 20 tokens of {long:,} of {len(run.inputs.texts):,} texts"
+    ):
         assert run.lessons[0].pairs is not None
 
 
@@ -229,7 +232,7 @@ def test_pairs_need_their_columns(home: Path) -> None:
     recipe: dict[str, Any] = read_recipe(small("static", home))
     recipe["pairs"]["path"] = "cache:corpus.parquet"
     with pytest.raises(InputError, match="has no column anchor, positive"):
-        _ = Run(recipe, Places(home / "cache", SAMPLES)).sides
+        _ = Run(recipe, Places(home / "cache", SAMPLES)).inputs.sides
 
 
 def test_command(home: Path, made: Made) -> None:

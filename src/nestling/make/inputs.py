@@ -1,0 +1,188 @@
+"""What a recipe names: teachers, texts, pairs, and models to begin with, found and opened when they are needed."""
+
+import hashlib
+import json
+import warnings
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nestling import __version__
+from nestling.errors import InputError
+from nestling.files.parts import Source
+from nestling.make.corpus import Corpus
+from nestling.make.recipe import Places, settings
+from nestling.make.settings import Aim, Body, Distillation, Looks
+from nestling.make.targets import Look, Targets
+from nestling.model.common import CutWarning
+from nestling.model.load import load_static, shipped
+from nestling.model.static import StaticModel
+from nestling.shrink.fidelity import sample_texts
+from nestling.teacher import Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from nestling.make.lessons import Axes, View
+
+QUICK_TEXTS, QUICK_PAIRS = 20_000, 5_000
+
+
+class Inputs:
+    """The inputs of a run of a recipe. teacher, corpus: instead of the recipe's. device: for teachers that torch runs.
+    quick: few texts and pairs.
+
+    Texts come in one order: first those that are held out, then the others of the corpus, then those of the pairs.
+    """
+
+    def __init__(
+        self,
+        recipe: dict[str, Any],
+        places: Places,
+        teacher: str | None = None,
+        corpus: str | None = None,
+        device: str = "cpu",
+        quick: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.recipe, self.places, self.device, self.progress = recipe, places, device, progress
+        self.teacher = self._teacher(teacher)
+        self.said = {"path": corpus, "name": Path(corpus).name} if corpus else recipe.get("corpus")
+        self.corpus = self._texts(self.said, QUICK_TEXTS if quick else None)
+        self.pairs = self._texts(recipe.get("pairs"), QUICK_PAIRS if quick else None)
+        self.distillation: Distillation = settings(Distillation, recipe, "distil")
+        self.looks = settings(Looks, recipe, "targets")
+        self.aim: Aim = settings(Aim, recipe, "targets")
+        self.body: Body = settings(Body, recipe, "student")
+        self.others = [load_teacher(str(places.find(source)), device) for source in self.looks.others]
+
+    @cached_property
+    def encoder(self) -> Teacher | None:
+        """Whose layers the blocks are."""
+        source = self.body.encoder
+        return load_teacher(str(self.places.find(source)), self.device) if source else None
+
+    @cached_property
+    def start(self) -> StaticModel | None:
+        """A model whose rows those of its tokens start as."""
+        source = self.recipe.get("train", {}).get("start")
+        return load_static(source if source in shipped() else self.places.find(source)) if source else None
+
+    @property
+    def first(self) -> int:
+        """The place of the first text to learn from; those before it are held out."""
+        return self.distillation.held_out
+
+    @property
+    def held_out(self) -> list[str]:
+        """Texts that are kept away from all that is learnt, to judge small models on."""
+        return list(self.corpus.texts(0, self.first)) if self.corpus else sample_texts()
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """All texts that the teachers look at, each once."""
+        assert self.corpus is not None, "a recipe with targets has a corpus"
+        last = self.first + self.looks.texts if self.looks.texts else None
+        return list(dict.fromkeys(chain(self.corpus.texts(0, last), *self.sides)))
+
+    @cached_property
+    def sides(self) -> list[tuple[str, str]]:
+        """The pairs of texts that belong together."""
+        return self.pairs.pairs() if self.pairs else []
+
+    @cached_property
+    def paired(self) -> npt.NDArray[np.int64] | None:
+        """Places of the pairs that have no text that is held out, counted from the first text after these: (n, 2)."""
+        place = {text: index for index, text in enumerate(self.texts)}
+        sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
+        sides = sides[(sides >= self.first).all(axis=1)] - self.first
+        return sides if len(sides) else None
+
+    @cached_property
+    def targets(self) -> list[Targets]:
+        """What each teacher says of texts."""
+        teachers = [self.teacher, *self.others]
+        prompts = self.looks.prompts or ("",) * len(teachers)
+        if len(prompts) != len(teachers):
+            raise InputError(
+                f"[targets] has {len(prompts)} prompts.", f"One for each of {len(teachers)} teachers.", "Correct it."
+            )
+        return [
+            Targets(teacher, self.places.cache, Look(prompt, self.looks.max_tokens, self.looks.dtype))
+            for teacher, prompt in zip(teachers, prompts, strict=True)
+        ]
+
+    @cached_property
+    def views(self) -> "list[View]":
+        """What each teacher says of a text, in each of the poolings."""
+        return [(each, pooling) for each in self.targets for pooling in self.looks.poolings]
+
+    @cached_property
+    def axes(self) -> "Axes":
+        """Those of the targets, which must be filled."""
+        from nestling.make.lessons import Axes
+
+        return Axes.of(self.views, self.texts[: self.aim.sample], self.aim)
+
+    def ask_teachers(self) -> None:
+        """Fill the targets of all texts; a warning says how many a teacher sees cut."""
+        for each in self.targets:
+            if cut := each.fill(self.texts, self.progress):
+                most = min(each.look.max_tokens, each.teacher.max_tokens)
+                warnings.warn(
+                    f"{each.teacher.name} sees only the first {most} tokens of {cut:,} of "
+                    f"{len(self.texts):,} texts; max_tokens in [targets] raises that, up to what it was made for.",
+                    CutWarning,
+                    stacklevel=3,
+                )
+
+    def asked(self, texts: list[str]) -> npt.NDArray[np.float16]:
+        """The targets of texts that ask, which the recipe's own teacher sees behind its prompt for them: (n, dim)."""
+        own = self.targets[0]
+        prompted = Targets(
+            own.teacher, self.places.cache, replace(own.look, prompt=self.looks.query or own.look.prompt)
+        )
+        prompted.fill(texts, self.progress)
+        views = [(prompted if each is own else each, pooling) for each, pooling in self.views]
+        return self.axes.targets(views, texts)
+
+    def lineage(self) -> tuple[Source, ...]:
+        """What a model is made from that learns from all of these."""
+        teachers = [
+            Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others, self.encoder) if each
+        ]
+        before = self.start.document.lineage if self.start else ()
+        tables = [table for table in (self.said, self.recipe.get("pairs")) if table]
+        data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables]
+        return tuple(dict.fromkeys([*teachers, *before, *data]))
+
+    def fingerprint(self) -> bytes:
+        """Of everything outside the recipe that decides what is made."""
+        said: list[Any] = [__version__, *(each.fingerprint for each in (self.teacher, *self.others))]
+        for each in (self.corpus, self.pairs):
+            if each:
+                with each.path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                said += [digest, each.column, each.leave_out, each.most]
+        return json.dumps(said).encode()
+
+    def _teacher(self, given: str | None) -> Teacher:
+        table = self.recipe["teacher"]
+        try:
+            return load_teacher(given or str(self.places.find(table["source"])), self.device)
+        except InputError as error:
+            raise InputError(error.given, error.expected, f"{error.do} {table.get('get', '')}".strip()) from error
+
+    def _texts(self, table: dict[str, Any] | None, most: int | None) -> Corpus | None:
+        if table is None:
+            return None
+        path = self.places.find(table["path"])
+        if not path.exists():
+            raise InputError(
+                f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
+            )
+        most = min((limit for limit in (most, table.get("most")) if limit), default=None)
+        return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)
