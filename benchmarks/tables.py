@@ -229,10 +229,11 @@ def blocks() -> str:
     keys = ("mean", "sts", "classification", "clustering", "retrieval")
     report = results("blocks")
     rows = [
-        [line["name"], f"{line['parameters']:,}", *(f"{line[key]:.1f}" for key in keys)] for line in report["lines"]
+        [line["name"], f"{line['parameters']:,}", f"{line['speed']:,}", *(f"{line[key]:.1f}" for key in keys)]
+        for line in report["lines"]
     ]
     note = f"{report['texts']:,} texts, once, and {report['pairs']:,} pairs."
-    return f"{table(['', 'parameters', 'mean', 'STS', *keys[2:]], rows)}\n\n{note}"
+    return f"{table(['', 'parameters', 'texts/s', 'mean', 'STS', *keys[2:]], rows)}\n\n{note}"
 
 
 def routes() -> str:
