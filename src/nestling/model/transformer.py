@@ -69,6 +69,8 @@ class TransformerModel(Model):
                 raise ValueError(f"ids go up to {needed}, the table has {self.table.size} rows")
         except ValueError as error:
             raise unfit(document.name, error) from error
+        self._counted = np.ones(self.table.size, bool)
+        self._counted[list(document.drop)] = False
         self._session = open_graph(graph, weights)
         given = run_graph(
             self._session, self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64)
@@ -191,7 +193,7 @@ class TransformerModel(Model):
     def _known(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The ids of the texts, end to end, without those that are dropped, and where each text's begin."""
         tokens = self.tokenizer.encode(texts)
-        known = ~np.isin(tokens.ids, self.document.drop)
+        known = self._counted[tokens.ids]
         return tokens.ids[known].astype(np.int64), np.concatenate([[0], np.cumsum(known)])[tokens.offsets]
 
     def _run(self, pieces: Sequence[Piece], width: int) -> Floats:
@@ -251,8 +253,8 @@ def _in_7_bits(values: Array) -> Array:
 def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
     """Padded width, and the places of the texts that it fits, few enough for a part; longest first."""
     widths = -(-np.array(lengths, np.int64) // STEP) * STEP
-    for width in np.unique(widths)[::-1]:
+    for width in sorted(set(widths.tolist()), reverse=True):
         places = np.flatnonzero(widths == width)
-        for part in np.array_split(places, -(-len(places) * int(width) // TOKENS_AT_ONCE)):
+        for part in np.array_split(places, -(-len(places) * width // TOKENS_AT_ONCE)):
             if len(part):
-                yield int(width), part
+                yield width, part
