@@ -309,6 +309,9 @@ def hostile(kind: str, graph: bytes) -> bytes:
         model.graph.node.append(onnx.helper.make_node("Loop", ["", ""], ["x"], body=inner))
     elif kind == "within":
         model.graph.node[0].attribute.append(onnx.helper.make_attribute("body", inner))
+    elif kind == "constant":
+        tensor = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "t")
+        model.graph.node[0].attribute.append(onnx.helper.make_attribute("value", tensor))
     elif kind == "domain":
         model.graph.node[0].domain = "com.evil"
     elif kind == "functions":
@@ -323,7 +326,8 @@ def hostile(kind: str, graph: bytes) -> bytes:
     ("kind", "reason"),
     [
         ("loop", "asks for Loop"),
-        ("within", "graphs within"),
+        ("within", "graphs or tensors within"),
+        ("constant", "graphs or tensors within"),
         ("domain", "no student needs"),
         ("functions", "functions of its own"),
         ("nothing", "0 nodes"),
@@ -333,6 +337,46 @@ def test_graphs_that_do_more_than_a_student_are_refused(parts: Parts, kind: str,
     graph = np.frombuffer(hostile(kind, parts.tensors["graph"].tobytes()), np.uint8)
     with pytest.raises(ModelFileError, match=reason):
         TransformerModel(replace(parts, tensors={**parts.tensors, "graph": graph}))
+
+
+def sized(number: int, body: bytes, tag: bytes = b"") -> bytes:
+    """A field of a protobuf message. tag: instead of its shortest."""
+    return (tag or bytes([number * 8 + 2])) + bytes([len(body)]) + body
+
+
+LOCATION, SECRET = sized(1, b"location"), sized(2, b"secret.bin")
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (LOCATION + SECRET, "names files"),
+        (SECRET + LOCATION, "names files"),
+        (LOCATION + sized(2, b"/") + SECRET, "names files"),
+        (sized(1, b"offset") + LOCATION + SECRET, "names files"),
+        (LOCATION + sized(2, b"secret.bin", tag=b"\x92\x00"), "names files"),
+        (LOCATION, "names files"),
+        (sized(1, b"path") + SECRET, "names files"),
+        (LOCATION + sized(2, b"/") + sized(2, b"secret.bin", tag=b"\x92\x80\x80\x80\x10"), "no ONNX"),
+    ],
+)
+def test_graphs_that_name_files_are_refused(
+    parts: Parts, entry: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the name is spelt: a tensor more, of a file that is there, in a second part of the graph."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    tensor = b"\x08\x04\x10\x01" + sized(8, b"more") + sized(13, entry) + b"\x70\x01"
+    own = np.frombuffer(parts.tensors["graph"].tobytes() + sized(7, sized(5, tensor)), np.uint8)
+    with pytest.raises(ModelFileError, match=reason):
+        TransformerModel(replace(parts, tensors={**parts.tensors, "graph": own}))
+
+
+def test_a_graph_gives_a_row_for_each_text(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TransformerModel(parts)
+    monkeypatch.setattr("nestling.model.transformer.run_graph", lambda *_: np.ones((1, DIM), np.float32))
+    with pytest.raises(ModelFileError, match=r"float32 of shape \(1, 32\) for 2 texts"):
+        model.encode(["a text", "another"])
 
 
 def test_damaged_files_say_so_or_run(model: TransformerModel, tmp_path: Path) -> None:

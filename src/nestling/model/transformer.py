@@ -72,15 +72,7 @@ class TransformerModel(Model):
         self._counted = np.ones(self.table.size, bool)
         self._counted[list(document.drop)] = False
         self._session = open_graph(graph, weights)
-        given = run_graph(
-            self._session, self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64)
-        )
-        if given.ndim != 2 or given.shape[1] < document.dim or given.dtype != np.float32:
-            raise ModelFileError(
-                f"The graph of {document.name} gives {given.dtype} of shape {given.shape} for a text.",
-                f"float32 and at least {document.dim} columns were expected.",
-                DAMAGED,
-            )
+        self._means(self.table.gather(np.zeros(STEP, np.int64))[None], np.ones((1, STEP), np.int64))
 
     @property
     def backend(self) -> str:
@@ -205,10 +197,22 @@ class TransformerModel(Model):
             ids[place, : len(piece)], weights[place, : len(piece)] = piece, weight
             mask[place, : len(piece)] = 1
         rows = self.table.gather(ids.ravel()).reshape(*ids.shape, -1) * weights[..., None]
-        means = run_graph(self._session, rows, mask)[: len(pieces)]
+        means = self._means(rows, mask)[: len(pieces)]
         if not np.isfinite(means).all():
             raise ModelFileError(
                 f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
+            )
+        return means
+
+    def _means(self, rows: Floats, mask: npt.NDArray[np.int64]) -> Floats:
+        """What the graph says of padded texts: (n, length, inner), (n, length) -> (n, dim) or wider."""
+        means = run_graph(self._session, rows, mask)
+        wrong = means.ndim != 2 or len(means) != len(mask) or means.shape[1] < self.dim or means.dtype != np.float32
+        if wrong:
+            raise ModelFileError(
+                f"The graph of {self.name} gives {means.dtype} of shape {means.shape} for {len(mask)} texts.",
+                f"float32, a row for each, and at least {self.dim} columns were expected.",
+                DAMAGED,
             )
         return means
 

@@ -95,7 +95,7 @@ def _append(table: Table, rows: Floats) -> Table:
     weights, levels = table.weights, table.levels
     if weights is not None and levels is not None:
         lengths = np.linalg.norm(rows, axis=1)
-        nearest = np.abs(levels[None, :] - lengths[:, None]).argmin(axis=1)
+        nearest = 1 + np.abs(levels[None, 1:] - lengths[:, None]).argmin(axis=1)  # the first level is that of no row
         rows, weights = rows / levels[nearest][:, None], np.concatenate([weights, nearest.astype(weights.dtype)])
     values, scales = to_int8(rows)
     exact = Int8Rows(
