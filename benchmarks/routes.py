@@ -36,14 +36,14 @@ WAYS: dict[str, dict[Role, str]] = {
 
 
 class Routed(Own):
-    """A model whose texts go one way. met: task -> text -> its vector, shared by all ways."""
+    """A model whose texts go one way. met: task, "" for none -> text -> its vector, shared by all ways."""
 
-    def __init__(self, model: Model, way: str, met: dict[str | None, dict[str, Any]]) -> None:
+    def __init__(self, model: Model, way: str, met: dict[str, dict[str, Any]]) -> None:
         super().__init__(model, 0)
         self.name, self.routes, self.met = f"{model.name}, {way}", WAYS[way], met
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> npt.NDArray[np.float32]:
-        task = self.routes.get(role)
+        task = self.routes.get(role, "")
         return embed_once(texts, self.met[task], lambda new: self.model.encode(new, task=task))
 
 
@@ -54,8 +54,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = []
     for name in given.models:
-        model = nestling.load(name)
-        model, met = model.with_table(model.table, routes={}), defaultdict(dict)
+        model, met = nestling.load(name), defaultdict(dict)
         lines += [judge(name, way, Routed(model, way, met), given.data) for way in WAYS]
     PATH.write_text(json.dumps({"command": "python benchmarks/routes.py", "lines": lines}, indent=1) + "\n")
 

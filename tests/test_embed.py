@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestling import CutWarning
+from nestling import CutWarning, load
 from nestling.embed import EmbedReport, embed_file
 from nestling.errors import InputError, InputTypeError, MissingExtraError
 from nestling.model.common import Dtype
@@ -90,6 +90,20 @@ def test_row_i_is_text_i(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
     assert np.array_equal(vectors_in(target), expected)
     assert report == EmbedReport(rows=2000, parts_made=7, parts_found=0, cut=0, seconds=report.seconds)
     assert sorted(tmp_path.iterdir()) == sorted([source, target])
+
+
+def test_what_the_texts_are(tmp_path: Path) -> None:
+    texts = TEXTS[:20]
+    source, target = write_source(tmp_path / "a.jsonl", texts), tmp_path / "a.npy"
+    model = load("micro")
+    embed_file(model, source, target, role="document")
+    assert np.array_equal(np.load(target), model.encode_document(texts))
+    embed_file(model, source, target, role="query")
+    assert np.array_equal(np.load(target), model.encode_query(texts))
+    with pytest.raises(InputError, match="role='passage'"):
+        embed_file(model, source, target, role="passage")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="A model of nestling"):
+        embed_file(HashModel(), source, target, role="query")
 
 
 @given(texts=st.lists(st.text(), max_size=7), rows=st.integers(1, 4))

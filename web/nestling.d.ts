@@ -73,7 +73,7 @@ export interface Model extends About {
 }
 
 export interface TaskOptions extends EncodeOptions {
-  /** One of `tasks`; by default what the model's file says. */
+  /** One of `tasks`, or "" for none; by default what the model's file says. */
   task?: string;
 }
 

@@ -99,7 +99,7 @@ class TransformerModel extends Model {
   taskOf(role, asked) {
     const { routes } = this.document;
     if (asked === undefined) return Object.hasOwn(routes, role) ? routes[role] : role;
-    if (!this.tasks.includes(asked))
+    if (asked && !this.tasks.includes(asked))
       fail(
         `task ${quote(asked)} is not a task of ${this.name}.`,
         `It has ${this.tasks.join(", ") || "none"}.`,

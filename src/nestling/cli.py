@@ -73,6 +73,11 @@ def search(
 @click.argument("target", metavar="OUTPUT", type=PATH)
 @click.option("--model", default="nano", show_default=True, help="Shipped name, file, folder or hub id.")
 @click.option("--column", help="Column of the texts in CSV, JSONL and Parquet files.")
+@click.option(
+    "--role",
+    type=click.Choice(["query", "document"]),
+    help="What each text is, to models that embed what asks and what is searched in two ways.",
+)
 @click.option("--dim", type=int, help="A tier of the model; default all dims.")
 @click.option(
     "--dtype", type=click.Choice(["float32", "float16", "int8", "binary"]), default="float32", show_default=True

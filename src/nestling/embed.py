@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, InputTypeError, whole_number
+from nestling.errors import InputError, InputTypeError, one_of, whole_number
 from nestling.files.texts import parquet_packages, read_texts
-from nestling.model.common import CutWarning, Dtype, Overflow, cut_message
+from nestling.model.common import CutWarning, Dtype, Model, Overflow, cut_message
 from nestling.model.load import load
 from nestling.safe import atomic_write, check_target, write_text
 
 Array = npt.NDArray[Any]
 JOB = "job.json"
+Role = Literal["query", "document"]
+ROLES = ("query", "document")
 
 
 @runtime_checkable
@@ -71,6 +73,7 @@ def embed_file(
     target: Path | str,
     *,
     column: str | None = None,
+    role: Role | None = None,
     dim: int | None = None,
     dtype: Dtype = "float32",
     overflow: Overflow | None = None,
@@ -80,8 +83,9 @@ def embed_file(
 ) -> EmbedReport:
     """Embed every text of `source` (see `read_texts`) and write the vectors to `target`, row i for text i.
 
-    model: a loaded one, or what `load` takes. column, rows_per_part: of the source. The rest is as in `encode`; where
-    texts were cut, one CutWarning at the end says how many, those of an earlier run included.
+    model: a loaded one, or what `load` takes. column, rows_per_part: of the source. role: whether the texts are each a
+    "query" or a "document", which models with tasks embed as `encode_query` and `encode_document` do. The rest is as in
+    `encode`; where texts were cut, one CutWarning at the end says how many, those of an earlier run included.
 
     .npy:     one array, (n, dim) of `dtype`, or (n, ceil(dim / 8)) uint8 when it is "binary".
     .parquet: the columns `text` and `embedding`, a fixed-size list; the key `nestling` of the file's metadata
@@ -98,11 +102,12 @@ def embed_file(
     model = _loaded(model)
     overflow = overflow or getattr(model, "usual_overflow", "cut")
     read = partial(read_texts, source, column=column, batch=rows_per_part)
-    encode = partial(model.encode_counting, dim=dim, dtype=dtype, overflow=overflow, threads=threads)
+    task = _task_of(model, role)
+    encode = partial(model.encode_counting, dim=dim, dtype=dtype, overflow=overflow, threads=threads, **task)
     batches, (empty, _), stamp = read(), encode([]), _stamp(source)
     about = {"model": model.fingerprint, "dim": model.encode_counting([], dim=dim)[0].shape[1], "dtype": dtype}
     reading = {"sha256": _sha256(source), "suffix": source.suffix, "column": column}
-    job = about | reading | {"overflow": overflow, "rows_per_part": rows_per_part}
+    job = about | task | reading | {"overflow": overflow, "rows_per_part": rows_per_part}
     parts = _Parts(Path(f"{target}.parts"), json.dumps(job, indent=1))
 
     rows, made, found, cut = _fill(parts, batches, encode, progress)
@@ -129,6 +134,18 @@ def _loaded(model: Encoder | str | Path) -> Encoder:
             'Pass nestling.load("nano"), say.',
         )
     return model
+
+
+def _task_of(model: Encoder, role: Role | None) -> dict[str, str]:
+    """How `encode_counting` is told what the texts are."""
+    if role is None:
+        return {}
+    one_of("role", role, ROLES)
+    if not isinstance(model, Model):
+        raise InputError(
+            f"role={role!r} was given.", "A model of nestling, which has roles, was expected.", "Leave it out."
+        )
+    return {"task": model.route(role) or ""}
 
 
 class _Parts:

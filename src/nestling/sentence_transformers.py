@@ -8,13 +8,17 @@ model.encode(["a text"])
 from pathlib import Path
 from typing import Any
 
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import InputModule
-
+from nestling.errors import MissingExtraError
 from nestling.files.foreign import prompts_of
 from nestling.model.load import load_transformer
 from nestling.model.transformer import TransformerModel
+
+try:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import InputModule
+except ImportError as error:
+    raise MissingExtraError("sentence-transformers", "train", "A model for sentence-transformers") from error
 
 
 def load_sentence_transformer(source: str | Path) -> SentenceTransformer:
@@ -43,9 +47,10 @@ class Nestling(InputModule):
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
         """Vectors at once: what lies between them and texts is onnxruntime's."""
-        task = prompt.strip("[] ") if prompt else None
-        if task not in self.model.tasks:
-            inputs, task = [(prompt or "") + text for text in inputs], None
+        tasks = {f"[{task}] ": task for task in self.model.document.task_tokens}
+        task = tasks.get(prompt or "")
+        if prompt and not task:
+            inputs = [prompt + text for text in inputs]
         return {"sentence_embedding": torch.from_numpy(self.model.encode(inputs, task=task))}
 
     def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:

@@ -92,6 +92,9 @@ def test_tasks_and_routes(model: TransformerModel) -> None:
     assert np.array_equal(routed.encode(texts), model.encode(texts, task="sym"))
     assert np.array_equal(routed.encode_query(texts), model.encode(texts, task="sym"))
     assert np.array_equal(routed.encode(texts, task="doc"), model.encode(texts, task="doc"))
+    assert np.array_equal(routed.encode(texts, task=""), model.encode(texts))
+    assert np.array_equal(routed.encode_query(texts, task="qry"), model.encode(texts, task="qry"))
+    assert np.array_equal(model.encode_document(texts, task=""), model.encode(texts))
     with pytest.raises(InputError, match="It has qry, doc, sym"):
         model.embed(texts, task="query")
 
@@ -155,7 +158,7 @@ def test_long_texts_are_cut_aloud_or_split(model: TransformerModel) -> None:
     with pytest.warns(nestling.CutWarning, match="1 of 2 texts"):
         vectors = model.encode([long, "a cat"], overflow="cut")
     assert np.array_equal(vectors[0], model.encode(short))
-    with pytest.raises(InputError, match="401 tokens"):
+    with pytest.raises(InputError, match="401 tokens, one for its task included"):
         model.encode_query(long, overflow="error")
     split = model.encode(long, normalize=False)
     first, second = (model.encode(f"{word} " * count, normalize=False) for count in (LONGEST, 400 - LONGEST))
@@ -252,7 +255,29 @@ def test_as_one_onnx_file(parts: Parts, sentences: list[str], tmp_path: Path, po
     expected = model.encode(texts)
     np.testing.assert_allclose(vectors, expected, atol=5e-6)
     assert not vectors[61].any()
-    assert json.loads((tmp_path / "folder/config.json").read_text())["nestling"]["dims"] == [DIM, 16, 8]
+    said = json.loads((tmp_path / "folder/config.json").read_text())["nestling"]
+    assert said["dims"] == [DIM, 16, 8]
+    tokenizer.no_padding()
+    ids = [
+        said["task_tokens"][said["routes"].get("query", "qry")],
+        *tokenizer.encode(texts[0], add_special_tokens=False).ids,
+    ]
+    (asked,) = session.run(None, {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)})
+    np.testing.assert_allclose(asked[0], model.encode_query(texts[0]), atol=5e-6)
+    long = tokenizer.encode("cat " * 2 * LONGEST, add_special_tokens=False).ids
+    assert len(long) + 1 == LONGEST == said["max_tokens"]
+    assert "`task_tokens`" in (tmp_path / "folder/README.md").read_text()
+    with pytest.raises(ModelFileError, match="written as ONNX, for other runtimes"):
+        nestling.load(tmp_path / "folder")
+
+
+def test_a_smaller_tier_as_one_onnx_file(model: TransformerModel, tmp_path: Path) -> None:
+    small = model.with_dim(16)
+    small.save(tmp_path / "folder", layout="onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "folder/model.onnx")
+    ids = model.tokenizer.encode(["again and again"]).ids.astype(np.int64)[None]
+    (vectors,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    np.testing.assert_allclose(vectors[0], small.encode("again and again"), atol=5e-6)
 
 
 def test_as_a_sentence_transformer(parts: Parts, sentences: list[str], tmp_path: Path) -> None:
@@ -262,7 +287,8 @@ def test_as_a_sentence_transformer(parts: Parts, sentences: list[str], tmp_path:
     assert np.array_equal(theirs.encode(texts), model.encode(texts))
     assert np.array_equal(theirs.encode_query(texts), model.encode_query(texts))
     assert np.array_equal(theirs.encode(texts, prompt_name="sym"), model.encode(texts, task="sym"))
-    assert np.array_equal(theirs.encode(texts, prompt="note: "), model.encode([f"note: {text}" for text in texts]))
+    for prompt in ("note: ", "sym "):
+        assert np.array_equal(theirs.encode(texts, prompt=prompt), model.encode([prompt + text for text in texts]))
     assert theirs.get_embedding_dimension() == DIM
     assert theirs.max_seq_length == LONGEST
     theirs.save(str(tmp_path / "folder"))

@@ -9,7 +9,7 @@ def card(document: Document, size: int | None = None) -> str:
         "---",
         f"license: {document.licence.lower()}",
         "library_name: nestling",
-        "tags: [embeddings, static]",
+        f"tags: [embeddings, {document.architecture}]",
         "---",
     ]
     limit = "no limit" if document.max_tokens is None else f"{document.max_tokens:,} tokens"

@@ -36,6 +36,13 @@ NEVER_RUN = (".py", ".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib", ".skops
 PROMPTS = "config_sentence_transformers.json"
 OURS = "nestling"  # key of config.json, for what their layouts have no place for
 KEPT = ("dims", "name", "description", "licence", "lineage", "recipe", "scores", "canaries")
+GRAPH = "model.onnx"
+ONNX_USE = """## How to use it
+
+`model.onnx` takes `input_ids` and `attention_mask`, int64 (texts, tokens), padded on the right, and gives
+`sentence_embedding`, float32 (texts, dims) of unit length. Ids are those of `tokenizer.json`, without special tokens.
+Where a text has a task, the task's id goes before them: `config.json` has these ids as `task_tokens`, and as `routes`
+the tasks of what asks (`query`), of what is searched (`document`) and of any other `text`."""
 STATIC_MODULES = ("StaticEmbedding", "Normalize")
 
 
@@ -92,6 +99,12 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _unknown(folder: Path, why: str) -> ModelFileError:
+    if (folder / GRAPH).exists() and OURS in _object(folder / "config.json"):
+        return ModelFileError(
+            f"{folder} is a model of nestling written as ONNX, for other runtimes.",
+            "The .nest file that it was written from was expected.",
+            "Load that one.",
+        )
     near = [*folder.glob("*"), *folder.glob("*/*")]
     unsafe = sorted(path.name for path in near if path.suffix in NEVER_RUN)[:5]
     note = f" It holds {', '.join(unsafe)}, which nestling never runs or unpickles." if unsafe else ""
@@ -252,13 +265,15 @@ def _modules(home: str) -> list[dict[str, Any]]:
 
 
 def write_onnx(folder: Path, parts: Parts, graph: bytes) -> None:
-    """Write a folder of an ONNX file (whole_graph.py) and the tokenizer that it stands behind."""
+    """Write a folder of an ONNX file (whole_graph.py), the tokenizer that it stands behind, and how to use them."""
+    document = parts.document
+    tasks = {"max_tokens": document.max_tokens, "task_tokens": document.task_tokens, "routes": document.routes}
 
     def fill(building: Path) -> None:
-        (building / "model.onnx").write_bytes(graph)
-        _write_json(building, {"config.json": _keep(parts.document)})
+        (building / GRAPH).write_bytes(graph)
+        _write_json(building, {"config.json": {OURS: {**_keep(document)[OURS], **tasks}}})
         write_text(building / "tokenizer.json", dump_plan(_cut_at_limit(parts)))
-        write_text(building / "README.md", card(parts.document))
+        write_text(building / "README.md", f"{card(document)}\n{ONNX_USE}\n")
 
     _write_whole(folder, fill)
 
@@ -300,6 +315,8 @@ def _write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _cut_at_limit(parts: Parts) -> dict[str, Any]:
-    """The plan with the model's limit as its truncation, which is where sentence-transformers looks for it."""
-    cut = {"direction": "Right", "max_length": parts.document.max_tokens, "strategy": "LongestFirst", "stride": 0}
-    return {**parts.tokenizer.plan, "truncation": cut if parts.document.max_tokens else None}
+    """The plan with the model's limit, less a task's token, as its truncation, where sentence-transformers looks."""
+    most = parts.document.max_tokens
+    room = most and most - bool(parts.document.task_tokens)
+    cut = {"direction": "Right", "max_length": room, "strategy": "LongestFirst", "stride": 0}
+    return {**parts.tokenizer.plan, "truncation": cut if room else None}

@@ -15,13 +15,19 @@ MOST_REPEATS = 255  # as in model/pool.py, from where on repeats weigh the same
 
 
 def whole_graph(
-    graph: bytes, weights: dict[str, Array], table: npt.NDArray[np.float32], drop: Sequence[int], sublinear: bool
+    graph: bytes,
+    weights: dict[str, Array],
+    table: npt.NDArray[np.float32],
+    drop: Sequence[int],
+    sublinear: bool,
+    dim: int,
 ) -> bytes:
     """input_ids and attention_mask, I64 (texts, tokens), padded on the right -> sentence_embedding, F32 (texts, dim),
     unit length; zeros for a text without a known token.
 
     graph, weights: as in the model's file (docs/format.md). table: (tokens, inner). Ids in `drop` are left out, and
-    those after them move up; in sublinear pooling the row of a token's k-th occurrence is shortened.
+    those after them move up; in sublinear pooling the row of a token's k-th occurrence is shortened. dim: columns of a
+    vector, the first of those that the graph gives.
     Raises MissingExtraError without the package onnx.
     """
     try:
@@ -29,14 +35,14 @@ def whole_graph(
         from onnx.helper import make_tensor_value_info
         from onnx.numpy_helper import from_array
     except ImportError as error:
-        raise MissingExtraError("onnx", "train", "Writing an ONNX file") from error
+        raise MissingExtraError("onnx", "export", "Writing an ONNX file") from error
 
     model = onnx.load_from_string(graph)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(from_array(np.ascontiguousarray(weights[tensor.name]), tensor.name))
     _rename_output(model.graph, "ids.means")
-    numbers = _numbers(drop)
+    numbers = _numbers(drop, dim)
     model.graph.initializer.extend(from_array(np.asarray(value), f"ids.{name}") for name, value in numbers.items())
     model.graph.initializer.append(from_array(table, "ids.table"))
     own = list(model.graph.node)
@@ -51,13 +57,13 @@ def whole_graph(
     return serialized
 
 
-def _numbers(drop: Sequence[int]) -> dict[str, Any]:
+def _numbers(drop: Sequence[int], dim: int) -> dict[str, Any]:
     """The constants of this part of the graph."""
     return {
         "none": np.int64(0), "one": np.int64(1), "far": np.int64(FAR), "columns": np.array([2], np.int64),
         "row": np.array([1], np.int64), "drop": np.array([*drop] or [-1], np.int64).reshape(1, 1, -1),
         "most": np.float32(MOST_REPEATS), "onef": np.float32(1), "least": np.float32(1e-30),
-        "axis": np.int64(1), "nil": np.float32(0),
+        "axis": np.int64(1), "nil": np.float32(0), "start": np.array([0], np.int64), "dim": np.array([dim], np.int64),
     }  # fmt: skip
 
 
@@ -120,9 +126,10 @@ def _unit() -> list[Any]:
     return [
         _node("ReduceMax", "mask .row", ".any", keepdims=1),
         _node("Equal", ".any .none", ".empty"),
-        _node("ReduceL2", ".means .row", ".size", keepdims=1),
+        _node("Slice", ".means .start .dim .row", ".prefix"),
+        _node("ReduceL2", ".prefix .row", ".size", keepdims=1),
         _node("Max", ".size .least", ".divisor"),
-        _node("Div", ".means .divisor", ".scaled"),
+        _node("Div", ".prefix .divisor", ".scaled"),
         _node("Where", ".empty .nil .scaled", "sentence_embedding"),
     ]
 

@@ -149,7 +149,7 @@ class Model(ABC):
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest text in tokens, None for no limit."""
+        """The longest text in tokens, that of a task included, and without unknown ones; None for no limit."""
         return self.document.max_tokens
 
     @property
@@ -186,7 +186,7 @@ class Model(ABC):
         """Embed texts: n texts -> (n, dim), one `str` -> (dim,), no texts -> (0, dim).
 
         dim: one of `dims`; the prefix is cut and renormalised. task: one of `tasks`, whose prompt or token goes
-        before a text; default what the model's file says, which for most is none.
+        before a text, or "" for none; default what the model's file says, which for most is none.
         overflow: what to do with a text of more than `max_tokens` tokens: "cut" it (a CutWarning says so), raise an
         "error", or "split" it, which takes the mean over all of its tokens; default "split" for transformers, and
         "cut" for static models that have a limit, as where they come from. normalize: rows of unit length (a text
@@ -227,7 +227,7 @@ class Model(ABC):
     def _embed(self, texts: str | Iterable[str], how: How) -> tuple[Array, int]:
         """Check the options and the texts, and embed these: their vectors, and how many were cut."""
         dim = self.check_dim(how.dim)
-        task = how.task or self.document.routes.get("text")
+        task = self.document.routes.get("text") if how.task is None else how.task
         how = replace(how, task=task, overflow=how.overflow or self.usual_overflow)
         one_of("overflow", how.overflow, ("cut", "error", "split"))
         one_of("errors", how.errors, ("strict", "replace"))
@@ -246,20 +246,26 @@ class Model(ABC):
         return vectors, self._fill(listed, vectors.reshape(count, width), dim, how)
 
     def embed(self, sentences: str | Iterable[str], *, task: str | None = None, **options: Unpack[Options]) -> Array:
-        """`encode`, by the name it has in ogma."""
+        """`encode`, by the name that it has in other libraries of models with task tokens."""
         return self.encode(sentences, task=task, **options)
 
-    def encode_query(self, texts: str | Iterable[str], **options: Unpack[Options]) -> Array:
-        """`encode` with the model's prompt or token for queries, if it has one."""
-        return self.encode(texts, task=self.route("query"), **options)
+    def encode_query(self, texts: str | Iterable[str], *, task: str | None = None, **options: Unpack[Options]) -> Array:
+        """`encode` with the model's prompt or token for queries, if it has one; `task` names another, or "" none."""
+        return self.encode(texts, task=self.route("query") if task is None else task, **options)
 
     def encode_document(
-        self, texts: str | Iterable[str], *, titles: Iterable[str | None] | None = None, **options: Unpack[Options]
+        self,
+        texts: str | Iterable[str],
+        *,
+        titles: Iterable[str | None] | None = None,
+        task: str | None = None,
+        **options: Unpack[Options],
     ) -> Array:
-        """`encode` with the model's prompt or token for documents, if it has one; a title goes before its text."""
+        """`encode` with the model's prompt or token for documents, if it has one; a title goes before its text. `task`
+        names another, or "" none."""
         if titles is not None:
             texts = with_titles(texts, titles, options.get("errors", "strict"))
-        return self.encode(texts, task=self.route("document"), **options)
+        return self.encode(texts, task=self.route("document") if task is None else task, **options)
 
     def route(self, role: str) -> str | None:
         """The task of texts that are a "query" or a "document", as the model's file says; None where it has none."""
@@ -305,16 +311,20 @@ class Model(ABC):
         return [Check(*row) for row in zip(self.document.canaries, cosines.tolist(), gaps.tolist(), strict=True)]
 
     def _prompt(self, task: str | None) -> str:
-        if task is not None and task not in self.tasks:
+        if task and task not in self.tasks:
             known = ", ".join(self.tasks) or "none"
             raise InputError(
-                f"task={task!r} is not a task of {self.name}.", f"It has {known}.", "Leave task out or choose one."
+                f"task={task!r} is not a task of {self.name}.",
+                f"It has {known}.",
+                'Leave task out, choose one, or pass "" for none.',
             )
         return self.document.prompts.get(task, "") if task else ""
 
-    def _too_long(self, index: int, tokens: int) -> InputError:
+    def _too_long(self, index: int, tokens: int, task: bool = False) -> InputError:
         return InputError(
-            f"texts[{index}] has {tokens} tokens.",
+            f"texts[{index}] has {tokens} tokens, one for its task included."
+            if task
+            else f"texts[{index}] has {tokens} tokens.",
             f"{self.name} takes at most {self.max_tokens}.",
             'Shorten it, or pass overflow="split" or "cut".',
         )

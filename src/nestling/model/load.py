@@ -103,4 +103,8 @@ def requantize(table: Table, dtype: str) -> Table:
     if dtype == "int4":
         values, scales = to_int4(rows)
         return Table(Int4Rows(values, scales.astype(np.float16)))
-    raise InputError(f"dtype={dtype!r} was given;", "known are float32, float16, int8, int4.", "Choose one of them.")
+    raise InputError(
+        f"dtype={dtype!r} was given;",
+        "known are float32, float16, int8, int4, and int8-fast for transformers.",
+        "Choose one of them.",
+    )

@@ -140,6 +140,7 @@ class TransformerModel(Model):
                 self.table.expanded(),
                 self.document.drop,
                 self.document.sublinear,
+                self.dim,
             )
             write_onnx(path, self.parts(), graph)
 
@@ -173,7 +174,7 @@ class TransformerModel(Model):
         room = self.max_tokens - len(task)
         long = np.flatnonzero(np.diff(offsets) > room)
         if len(long) and how.overflow == "error":
-            raise self._too_long(int(long[0]), int(offsets[long[0] + 1] - offsets[long[0]]) + len(task))
+            raise self._too_long(int(long[0]), int(offsets[long[0] + 1] - offsets[long[0]]) + len(task), bool(task))
         pieces, owners = [], []
         for index, (start, stop) in enumerate(pairwise(offsets.tolist())):
             for first in range(start, min(stop, start + room) if how.overflow == "cut" else stop, room):

@@ -43,7 +43,7 @@ def _front_matter(document: Document, results: Results | None) -> str:
         "license": document.licence.lower(),
         "library_name": "nestling",
         "pipeline_tag": "sentence-similarity",
-        "tags": ["embeddings", "static", "sentence-similarity", *(["mteb"] if results else [])],
+        "tags": ["embeddings", document.architecture, "sentence-similarity", *(["mteb"] if results else [])],
         "base_model": [source.name for source in document.lineage if source.role == "teacher"],
     }
     if results:
@@ -63,6 +63,8 @@ def _index(line: Line) -> dict[str, Any]:
 
 def _use(document: Document) -> str:
     code = f'import nestling\n\nmodel = nestling.load("{document.name}.nest")\nvectors = model.encode(["a text"])'
+    if document.routes:
+        code += '\nqueries, documents = model.encode_query(["a question"]), model.encode_document(["what answers it"])'
     return f"```python\n{code}\n```"
 
 

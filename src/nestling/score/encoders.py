@@ -72,9 +72,12 @@ class Own:
         self.max_tokens = model.max_tokens if model.usual_overflow == "cut" else None
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
-        encode = {"query": self.model.encode_query, "document": self.model.encode_document, "text": self.model.encode}
-        vectors: Vectors = encode[role](list(texts))
-        return vectors
+        encode: dict[Role, Callable[..., Vectors]] = {
+            "query": self.model.encode_query,
+            "document": self.model.encode_document,
+            "text": self.model.encode,
+        }
+        return encode[role](list(texts))
 
 
 class Onnx:
