@@ -307,5 +307,16 @@ def test_a_bad_target_is_refused_before_the_work(out: str, said: str, tmp_path: 
 
 def test_a_corpus_too_short_for_its_axes(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("one\ntwo\n")
-    with pytest.raises(NestlingError, match=r"No text has a known token\."):
+    with pytest.raises(InputError, match=r"short\.txt has 2 texts, of which the first [\d,]+ are held out\."):
         make_small(tmp_path, corpus=str(tmp_path / "short.txt"))
+    assert not (tmp_path / "cache/tokens").exists()
+
+
+def test_what_would_be_missed_after_hours_is_missed_at_once(tmp_path: Path) -> None:
+    cache = new_cache(tmp_path / "cache")
+    (cache / "pairs.parquet").unlink()
+    with pytest.raises(InputError, match=r"pairs\.parquet is not there\."):
+        make_small(tmp_path)
+    head = f'name = "own"\n[teacher]\nsource = "data:teacher"\n[corpus]\npath = "{CORPUS}"\n[distil]\nheld_out = 0\n'
+    with pytest.raises(InputError, match="held_out = 0"):
+        make(recipe_of(tmp_path, head), tmp_path / "own.nest", data=SAMPLES, cache=cache)

@@ -220,6 +220,12 @@ def test_vectors_that_are_not_finite_are_refused(parts: Parts, monkeypatch: pyte
         model.encode(["a text", "another"])
 
 
+def test_a_document_that_makes_no_sense_is_not_written(model: TransformerModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="something else than tasks"):
+        model.with_table(model.table, routes={"query": "qrx"}).save(tmp_path / "a.nest")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

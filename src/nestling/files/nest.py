@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import ModelFileError
-from nestling.files.parts import Document, Parts, document_from_json, document_to_json
+from nestling.errors import InputError, ModelFileError
+from nestling.files.parts import Document, Parts, check_numbers, document_from_json, document_to_json
 from nestling.safe import DAMAGED, parse_json, read_header, read_tensors, write_tensors
 from nestling.text.packed import PackedTokenizer
 
@@ -25,7 +25,16 @@ Array = npt.NDArray[Any]
 
 
 def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32], fingerprint: str) -> None:
-    """Write parts as one file, atomically. canaries: (texts, dim) float32, the vectors of the canary texts."""
+    """Write parts as one file, atomically. canaries: (texts, dim) float32, the vectors of the canary texts.
+
+    Raises InputError for a document that could not be read again.
+    """
+    try:
+        check_numbers(parts.document)
+    except ValueError as error:
+        raise InputError(
+            f"The document of {path}: {error}.", "One that makes sense was expected.", "Correct it."
+        ) from error
     tensors = {
         **parts.tensors,
         **{TOKENIZER + name: tensor for name, tensor in parts.tokenizer.tensors.items()},

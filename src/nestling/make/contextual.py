@@ -18,8 +18,8 @@ from nestling.files.texts import read_table
 from nestling.make.encoder import EncoderSize, PrunedEncoder, prune_encoder, size_of
 from nestling.make.export import export, in_int8
 from nestling.make.lessons import bags
-from nestling.make.settings import Body
-from nestling.make.student import TASKS, Size, Student
+from nestling.make.settings import TASKS, Body
+from nestling.make.student import Size, Student
 from nestling.make.train import pool
 from nestling.model.graph import SCALES
 from nestling.model.output import unit

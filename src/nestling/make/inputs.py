@@ -59,6 +59,27 @@ class Inputs:
         self.body: Body = settings(Body, recipe, "student")
         self.others = [load_teacher(str(places.find(source)), device) for source in self.looks.others]
 
+    def check(self) -> None:
+        """Raise InputError for what would only be missed after hours: files of scores, texts to learn from."""
+        for path in filter(None, [*self.recipe.get("score", {}).values(), self.body.dev]):
+            if not self.places.find(path).exists():
+                raise InputError(
+                    f"The scored file {self.places.find(path)} is not there.", "It was expected.", "Pass --data."
+                )
+        _ = self.encoder, self.start
+        if self.corpus is None:
+            return
+        if self.first < 1:
+            raise InputError(
+                f"held_out = {self.first} in [distil].", "At least 1 was expected, to judge by.", "Raise it."
+            )
+        if (texts := sum(1 for _ in self.corpus.texts(0, self.first + 1))) <= self.first:
+            raise InputError(
+                f"{self.corpus.path} has {texts:,} texts, of which the first {self.first:,} are held out.",
+                "More were expected, to learn from.",
+                "Lower held_out in [distil], or give more texts.",
+            )
+
     @cached_property
     def encoder(self) -> Teacher | None:
         """Whose layers the blocks are."""
@@ -99,6 +120,12 @@ class Inputs:
         place = {text: index for index, text in enumerate(self.texts)}
         sides = np.array([(place[one], place[other]) for one, other in self.sides], np.int64).reshape(-1, 2)
         sides = sides[(sides >= self.first).all(axis=1)] - self.first
+        if self.pairs and not len(sides):
+            raise InputError(
+                f"Each of {len(self.sides):,} pairs of {self.pairs.path} has a text among the {self.first:,} held out.",
+                "Pairs to learn from were expected.",
+                "Lower held_out in [distil], or leave [pairs] out.",
+            )
         return sides if len(sides) else None
 
     @cached_property

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nestling.make.settings import Aim
-from nestling.make.student import TASKS
+from nestling.make.settings import TASKS, Aim
 from nestling.make.targets import Pooling, Targets
 from nestling.make.train import Bags, Lessons, take
 from nestling.model.output import unit

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import InputError
-from nestling.make.settings import Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
+from nestling.make.settings import TASKS, Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
@@ -96,21 +96,40 @@ def read_recipe(path: Path) -> dict[str, Any]:
         for base in bases
         if table in recipe and base not in recipe
     ]
-    if "student" in recipe and "repair" in recipe:
-        raise InputError(
-            f"{path} has [student] and [repair].", "Static models can be repaired.", "Leave one of the two out."
-        )
-    if {"student", "shrink"} <= set(recipe) and (rate := settings(Training, recipe, "student").rate):
-        raise InputError(
-            f"[student] of {path} has rate = {rate}.",
-            "0 was expected, with [shrink]: rows in few bits do not learn.",
-            "Set it to 0, or leave [shrink] out.",
-        )
     if lacking or "teacher" not in recipe:
         raise InputError(
             f"{path} lacks {', '.join(lacking) or '[teacher]'}.", "It is needed.", "See recipes/nano.toml."
         )
+    if "student" in recipe:
+        _check_student(path, recipe)
     return recipe
+
+
+def _check_student(path: Path, recipe: dict[str, Any]) -> None:
+    """Refuse what would be found out after hours, when the transformer is made of the trained static model."""
+    body, rate = settings(Body, recipe, "student"), settings(Training, recipe, "student").rate
+    known = [task.lower() for task in TASKS]
+    wrong = [f"{role} = {task!r}" for role, task in recipe.get("routes", {}).items() if task not in known]
+
+    def refuse(given: str, expected: str, do: str) -> None:
+        raise InputError(f"{path} has {given}.", expected, do)
+
+    if "repair" in recipe:
+        refuse("[student] and [repair]", "Static models can be repaired.", "Leave one of the two out.")
+    if "shrink" in recipe and rate:
+        refuse(f"rate = {rate} in [student]", "Rows in few bits, of [shrink], do not learn.", "Set it to 0.")
+    if "shrink" in recipe and "widths" not in recipe["shrink"]:
+        refuse("[shrink] without widths", "Those of a transformer's product codes are needed.", "Say widths = [2, 4].")
+    if "blend" in recipe and not (body.encoder and body.adds):
+        refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
+    if wrong:
+        refuse(f"{', '.join(wrong)} in [routes]", f"Tasks are {', '.join(known)}.", "Choose one of them.")
+    if not body.encoder and (body.dim % body.head or body.head % 2):
+        refuse(
+            f"dim = {body.dim} and head = {body.head}", "Even heads that add up to dim were expected.", "Correct it."
+        )
+    if body.tokens < 2:
+        refuse(f"tokens = {body.tokens}", "One for a task and one for a text, at least.", "Say more.")
 
 
 def settings(kind: Any, recipe: dict[str, Any], table: str, **more: Any) -> Any:

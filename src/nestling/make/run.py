@@ -83,6 +83,7 @@ def make(
     if seed is not None:
         said = {**said, "seed": whole_number("seed", seed, 0)}
     run = Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
+    run.inputs.check()
     described = run.describe(run.full())
     model, trials = run.contextual(described) if "student" in recipe else run.shrunk(described)
     model = model.with_table(model.table, recipe=hashlib.sha256(recipe_path.read_bytes()).hexdigest())
@@ -213,7 +214,7 @@ class Run:
         """The lessons, their pairs with their tasks; what asks is asked of the teacher with its prompt for that."""
         from nestling.make.lessons import with_tasks
 
-        assert lessons.pairs is not None, "a recipe with [tune] has pairs"
+        assert lessons.pairs is not None, "a recipe with [tasks] has pairs"
         texts = self.inputs.texts[self.inputs.first :]
         anchors = [texts[place] for place in np.unique(lessons.pairs[:, 0])]
         return with_tasks(lessons, self.inputs.asked(anchors), model.table.size)

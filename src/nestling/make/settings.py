@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+TASKS = ("QRY", "DOC", "SYM")  # rows of a transformer's table behind those of the tokenizer
+
 
 @dataclass(frozen=True)
 class Vocabulary:

@@ -21,7 +21,6 @@ from torch.nn.functional import embedding, gelu, rms_norm
 from nestling.errors import InputError
 
 Floats = npt.NDArray[np.float32]
-TASKS = ("QRY", "DOC", "SYM")  # rows of the table behind those of the tokenizer
 HEAD = 64  # columns of an attention head
 TOKENS_AT_ONCE = 4_096  # padded, of texts of about one length
 TASK_LENGTH = 0.05  # of the row of a task, beside that of a token
@@ -74,7 +73,8 @@ class Size:
         return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
-# The published family of ogma: its counts of parameters, but for dim + 512 that no account of it explains.
+# The published family of ogma-micro, small transformers with task tokens: its counts of parameters, but for dim + 512 that
+# no account of it explains.
 SIZES = {
     "micro": Size(30_007, 64, 128, 2, static=False),
     "mini": Size(30_007, 64, 256, 2, static=False),
