@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 import nestling.shrink.budget as budget
 from nestling.cli import main
-from nestling.errors import InputError, NestlingError
+from nestling.errors import InputError
 from nestling.files.parts import Source
 from nestling.make.recipe import cache_folder, data_folder, read_recipe
 from nestling.make.run import Made, make
@@ -235,8 +235,9 @@ def test_a_missing_teacher_says_how_to_get_it(tmp_path: Path) -> None:
 
 def test_a_budget_that_nothing_fits(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, RECIPE.read_text(encoding="utf-8").replace("26KB", "2KB"))
+    new_cache(tmp_path / "cache")
     with pytest.raises(InputError, match=r"No scheme fits small into 1,800 bytes\."):
-        make(recipe, tmp_path / "x.nest", corpus=CORPUS, data=SAMPLES, cache=tmp_path)
+        make(recipe, tmp_path / "x.nest", corpus=CORPUS, data=SAMPLES, cache=tmp_path / "cache")
 
 
 def test_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

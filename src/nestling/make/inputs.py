@@ -64,7 +64,9 @@ class Inputs:
         for path in filter(None, [*self.recipe.get("score", {}).values(), self.body.dev]):
             if not self.places.find(path).exists():
                 raise InputError(
-                    f"The scored file {self.places.find(path)} is not there.", "It was expected.", "Pass --data."
+                    f"{self.places.find(path)} is not there.",
+                    "The recipe scores on it.",
+                    "Put it there, or pass --data.",
                 )
         _ = self.encoder, self.start
         if self.corpus is None:

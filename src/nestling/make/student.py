@@ -73,8 +73,7 @@ class Size:
         return self.rows * self.inner + self.inner * self.dim + self.layers * block + self.dim + last
 
 
-# The published family of ogma-micro, small transformers with task tokens: its counts of parameters, but for dim + 512 that
-# no account of it explains.
+# The published family of ogma-micro: its counts of parameters, but for dim + 512 that no account of it explains.
 SIZES = {
     "micro": Size(30_007, 64, 128, 2, static=False),
     "mini": Size(30_007, 64, 256, 2, static=False),
