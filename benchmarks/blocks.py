@@ -113,11 +113,12 @@ def main() -> None:
 
     if asked("the static model alone"):
         note(trials.judge("the static model alone", None, trials.body))
+    base = cache(lambda: trials.student(trials.body, trials.how))
     for name, (body, how) in VARIANTS.items():
         if asked(name):
             shape = replace(trials.body, **body)
-            note(trials.judge(name, trials.student(shape, replace(trials.how, **how)), shape))
-    base = cache(lambda: trials.student(trials.body, trials.how))
+            student = trials.student(shape, replace(trials.how, **how)) if body or how else base()
+            note(trials.judge(name, student, shape))
     for name, lessons, tasks in (("pairs", trials.pairs, 0.0), ("pairs and tasks", trials.with_tasks, 0.85)):
         if asked(name):
             student = deepcopy(base())
