@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 import nestling
 from nestling.cli import main
 from nestling.errors import InputError
+from nestling.model.load import shipped
 from nestling.score.encoders import Tier, load_encoder
 from nestling.score.examples import read_examples
 from nestling.score.results import read_results
@@ -212,7 +213,8 @@ def test_the_baselines_are_of_the_shipped_model_and_complete() -> None:
         assert set(found.lines) == wanted, folder
         for name in folder.glob("[A-Z]*.json"):
             assert json.loads(name.read_text(encoding="utf-8"))["nestling"]["fingerprint"] == found.facts["fingerprint"]
-    assert read_results(RESULTS / "scores" / "nano").facts["fingerprint"] == nestling.load("nano").fingerprint
+    for name in shipped():
+        assert read_results(RESULTS / "scores" / name).facts["fingerprint"] == nestling.load(name).fingerprint
 
 
 def test_a_kind_of_task_without_examples_is_scored_all_the_same(
