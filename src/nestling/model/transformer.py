@@ -102,8 +102,8 @@ class TransformerModel(Model):
         return TransformerModel(replace(self._parts_with(table), document=document), fast=self.fast)
 
     def with_int8_fast(self) -> "TransformerModel":
-        """The same model, its matrices multiplied in whole numbers: vectors a little different, and faster on some
-        processors (docs/transformers.md).
+        """The same model, its matrices multiplied in whole numbers: vectors a little different; whether that is
+        faster depends on the model and the processor (docs/transformers.md).
         Raises InputError where the file has no graph or no int8 matrices for that."""
         if FAST not in self._beside or not any(name.endswith(SCALES) for name in self._beside):
             raise InputError(
