@@ -100,6 +100,9 @@ def test_what_the_texts_are(tmp_path: Path) -> None:
     assert np.array_equal(np.load(target), model.encode_document(texts))
     embed_file(model, source, target, role="query")
     assert np.array_equal(np.load(target), model.encode_query(texts))
+    bare = model.with_table(model.table, routes={"text": "sym"}, task_tokens={"sym": model.document.task_tokens["sym"]})
+    embed_file(bare, source, target, role="query")
+    assert np.array_equal(np.load(target), bare.encode_query(texts))
     with pytest.raises(InputError, match="role='passage'"):
         embed_file(model, source, target, role="passage")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="A model of nestling"):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ from nestling.safe import atomic_write, check_target, write_text
 Array = npt.NDArray[Any]
 JOB = "job.json"
 Role = Literal["query", "document"]
-ROLES = ("query", "document")
 
 
 @runtime_checkable
@@ -137,15 +136,16 @@ def _loaded(model: Encoder | str | Path) -> Encoder:
 
 
 def _task_of(model: Encoder, role: Role | None) -> dict[str, str]:
-    """How `encode_counting` is told what the texts are."""
+    """How `encode_counting` is told what the texts are; a model without a task for them embeds them as any text."""
     if role is None:
         return {}
-    one_of("role", role, ROLES)
+    one_of("role", role, get_args(Role))
     if not isinstance(model, Model):
         raise InputError(
             f"role={role!r} was given.", "A model of nestling, which has roles, was expected.", "Leave it out."
         )
-    return {"task": model.route(role) or ""}
+    task = model.route(role)
+    return {"task": task} if task else {}
 
 
 class _Parts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import MissingExtraError
-from nestling.files.foreign import prompts_of
+from nestling.files.foreign import prompts_of, task_prompt
 from nestling.model.load import load_transformer
 from nestling.model.transformer import TransformerModel
 
@@ -47,7 +47,7 @@ class Nestling(InputModule):
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
         """Vectors at once: what lies between them and texts is onnxruntime's."""
-        tasks = {f"[{task}] ": task for task in self.model.document.task_tokens}
+        tasks = {task_prompt(task): task for task in self.model.document.task_tokens}
         task = tasks.get(prompt or "")
         if prompt and not task:
             inputs = [prompt + text for text in inputs]

@@ -244,7 +244,12 @@ def prompts_of(document: Document) -> dict[str, str]:
     """Prompts as sentence-transformers has them; "[qry] " stands for the task of that name, where it is a token."""
     routed = {**{task: task for task in document.task_tokens}, **document.routes}
     tasks = {role: task for role, task in routed.items() if task in document.task_tokens}
-    return {**document.prompts, **{role: f"[{task}] " for role, task in tasks.items()}}
+    return {**document.prompts, **{role: task_prompt(task) for role, task in tasks.items()}}
+
+
+def task_prompt(task: str) -> str:
+    """What stands for the token of a task where only prompts are known."""
+    return f"[{task}] "
 
 
 def _prompts_config(document: Document) -> dict[str, Any]:

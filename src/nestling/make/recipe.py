@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import InputError
-from nestling.make.settings import TASKS, Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary
+from nestling.make.settings import TASKS, Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary, heads_fit
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
@@ -124,7 +124,7 @@ def _check_student(path: Path, recipe: dict[str, Any]) -> None:
         refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
     if wrong:
         refuse(f"{', '.join(wrong)} in [routes]", f"Tasks are {', '.join(known)}.", "Choose one of them.")
-    if not body.encoder and (body.dim % body.head or body.head % 2):
+    if not body.encoder and not heads_fit(body.dim, body.head):
         refuse(
             f"dim = {body.dim} and head = {body.head}", "Even heads that add up to dim were expected.", "Correct it."
         )

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 TASKS = ("QRY", "DOC", "SYM")  # rows of a transformer's table behind those of the tokenizer
 
 
+def heads_fit(dim: int, head: int) -> bool:
+    """Whether attention heads of so many columns, an even number for the rotary positions, add up to dim."""
+    return dim % head == 0 and head % 2 == 0
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """pieces: of a Unigram tokenizer that is trained on the corpus; 0 for the teacher's own tokenizer. words: whole

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, rms_norm
 
 from nestling.errors import InputError
+from nestling.make.settings import heads_fit
 
 Floats = npt.NDArray[np.float32]
 HEAD = 64  # columns of an attention head
@@ -47,7 +48,7 @@ class Size:
     out: int = 0
 
     def __post_init__(self) -> None:
-        if self.dim % self.head or self.head % 2:
+        if not heads_fit(self.dim, self.head):
             raise InputError(
                 f"A student of {self.dim} columns has heads of {self.head}.",
                 "Heads of an even width that adds up to the columns were expected.",

@@ -322,9 +322,7 @@ class Model(ABC):
 
     def _too_long(self, index: int, tokens: int, task: bool = False) -> InputError:
         return InputError(
-            f"texts[{index}] has {tokens} tokens, one for its task included."
-            if task
-            else f"texts[{index}] has {tokens} tokens.",
+            f"texts[{index}] has {tokens} tokens{', one for its task included' if task else ''}.",
             f"{self.name} takes at most {self.max_tokens}.",
             'Shorten it, or pass overflow="split" or "cut".',
         )
