@@ -23,7 +23,12 @@ from nestling.text.plan import check_plan
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "core_stages.json"
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off"]
-WIDE = {"rows_avx2.cpp": ["-mavx2"], "rows_avx512.cpp": ["-mavx512f", "-mavx512bw"]}
+AVX512 = ["-mavx512f", "-mavx512bw"]
+WIDE = {
+    "kernels_avx2.cpp": ["-mavx2"],
+    "kernels_avx512.cpp": AVX512,
+    "kernels_vnni.cpp": [*AVX512, "-mavx512vnni"],
+}
 
 
 def main() -> None:
@@ -36,7 +41,7 @@ def main() -> None:
 
 
 def build(scratch: Path) -> Path:
-    sources = {"bench/stages.cpp": [], "rows.cpp": []}
+    sources = {"bench/stages.cpp": [], "kernels.cpp": []}
     if platform.machine() == "x86_64":
         sources = {each: ["-DNEST_WIDE=1"] for each in sources} | WIDE
     objects = []

@@ -52,11 +52,12 @@ build_fuzzers() {
   wide=""
   if [ "$(uname -m)" = x86_64 ]; then
     wide="-DNEST_WIDE=1"
-    compile $watched -mavx2 -c core/rows_avx2.cpp -o "$OUT/objects/avx2.o"
-    compile $watched -mavx512f -mavx512bw -c core/rows_avx512.cpp -o "$OUT/objects/avx512.o"
+    compile $watched -mavx2 -c core/kernels_avx2.cpp -o "$OUT/objects/avx2.o"
+    compile $watched -mavx512f -mavx512bw -c core/kernels_avx512.cpp -o "$OUT/objects/avx512.o"
+    compile $watched -mavx512f -mavx512bw -mavx512vnni -c core/kernels_vnni.cpp -o "$OUT/objects/vnni.o"
   fi
-  compile $watched $wide -c core/rows.cpp -o "$OUT/objects/rows.o"
-  compile core/fuzz/page_end.cpp core/rows.cpp -o "$OUT/page_end"
+  compile $watched $wide -c core/kernels.cpp -o "$OUT/objects/kernels.o"
+  compile core/fuzz/page_end.cpp core/kernels.cpp -o "$OUT/page_end"
   for name in $HARNESSES; do
     compile $watched -fsanitize=fuzzer "core/fuzz/fuzz_$name.cpp" "$OUT"/objects/*.o -o "$OUT/fuzz_$name"
   done

@@ -15,6 +15,7 @@
 
 #include "python_texts.hpp"
 #include "static.hpp"
+#include "transformer.hpp"
 
 namespace nb = nanobind;
 using namespace nestling;
@@ -150,31 +151,72 @@ Tokens token_ids(const Tokenizer& tokenizer, nb::list texts) {
   return {as_array(std::move(sink.ids)), as_array(std::move(offsets))};
 }
 
-// --- model ---
+// --- models ---
+
+// Of the widest instruction set, or of the one that is named.
+const Kernels* kernels_of(const std::string& isa) {
+  const Kernels* found = kernels();
+  while (!isa.empty() && found->name && isa != found->name) ++found;
+  check(found->name != nullptr, "no such instruction set on this machine");
+  return found;
+}
+
+// The arrays of a table, which are kept as long as it.
+class Rows {
+ public:
+  template <class T>
+  void take(Table& table, Array<T, 2> rows) {
+    kept_ = nb::cast(rows);
+    rows_ = rows.shape(0);
+    table = Table();
+    table.set_rows(rows.data(), rows.shape(1));
+  }
+
+  void tokens(Table& table, size_t n, const Maybe<Array<uint32_t, 1>>& places, const Maybe<Array<float, 1>>& factors,
+              float common, const Maybe<Array<bool, 1>>& coded, const Maybe<Array<float, 1>>& scales, bool sublinear) {
+    check(places || n <= rows_, "fewer rows than tokens");
+    check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
+    check(coded.has_value() == scales.has_value(), "codes without scales");
+    check(!coded || (coded->size() == n && scales->size() == table.dim()), "codes or scales of another size");
+    for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
+    table.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
+                     coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
+                     scales ? scales->data() : nullptr, sublinear);
+  }
+
+ private:
+  nb::object kept_;
+  size_t rows_ = 0;
+};
+
+constexpr size_t kMostThreads = 256;
+
+// Runs `worker` in up to `threads` threads, this one among them.
+template <class Worker>
+void in_threads(size_t threads, const Worker& worker) {
+  std::vector<std::thread> others;
+  try {
+    while (others.size() + 1 < std::min(threads, kMostThreads)) others.emplace_back(worker);
+  } catch (const std::system_error&) {  // the machine has no more; those that there are do the work
+  }
+  worker();
+  for (std::thread& other : others) other.join();
+}
 
 class Model {
  public:
-  Model(nb::object tokenizer, const std::string& isa) : tokenizer_object_(tokenizer) {
+  Model(nb::object tokenizer, const std::string& isa) : tokenizer_object_(tokenizer), kernels_(kernels_of(isa)) {
     tokenizer_ = nb::cast<Tokenizer*>(tokenizer);
-    for (kernels_ = kernels(); !isa.empty() && kernels_->name && isa != kernels_->name;) ++kernels_;
-    check(kernels_->name != nullptr, "no such instruction set on this machine");
   }
 
-  void rows_int8(Array<int8_t, 2> rows) { set_rows(rows); }
-  void rows_float(Array<float, 2> rows) { set_rows(rows); }
+  void rows_int8(Array<int8_t, 2> rows) { rows_.take(table_, rows); }
+  void rows_float(Array<float, 2> rows) { rows_.take(table_, rows); }
 
   void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
               Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop,
               bool sublinear) {
     check(n >= tokenizer_->size, "a table with fewer rows than the tokenizer has tokens");
-    check(places || n <= rows_, "fewer rows than tokens");
-    check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
-    check(coded.has_value() == scales.has_value(), "codes without scales");
-    check(!coded || (coded->size() == n && scales->size() == table_.dim()), "codes or scales of another size");
-    for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
-    table_.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
-                      coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
-                      scales ? scales->data() : nullptr, sublinear);
+    rows_.tokens(table_, n, places, factors, common, coded, scales, sublinear);
     for (const uint32_t id : drop) {
       check(id < n, "a dropped token that the table lacks");
       table_.drop(id);
@@ -221,16 +263,6 @@ class Model {
   }
 
  private:
-  template <class T>
-  void set_rows(Array<T, 2> rows) {
-    kept_ = nb::cast(rows);
-    table_ = Table();
-    rows_ = rows.shape(0);
-    table_.set_rows(rows.data(), rows.shape(1));
-  }
-
-  static constexpr size_t kMostThreads = 256;
-
   struct Room {
     Scratch scratch;
     std::vector<uint8_t> utf8;  // of the text at hand
@@ -263,13 +295,7 @@ class Model {
         }
       }
     };
-    std::vector<std::thread> others;
-    try {
-      while (others.size() + 1 < std::min(threads, (n + unit - 1) / unit)) others.emplace_back(worker);
-    } catch (const std::system_error&) {  // the machine has no more; those that there are do the work
-    }
-    worker();
-    for (std::thread& other : others) other.join();
+    in_threads(std::min(threads, (n + unit - 1) / unit), worker);
     return {cut.load(), bad.load()};
   }
 
@@ -298,13 +324,168 @@ class Model {
     return room;
   }
 
-  nb::object tokenizer_object_, kept_;
+  nb::object tokenizer_object_;
   const Tokenizer* tokenizer_;
   const Kernels* kernels_;
   Table table_;
-  size_t rows_ = 0;
+  Rows rows_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Room>> rooms_;  // as many as threads were ever busy at once
+};
+
+// A transformer behind its tokenizer. Shapes have been checked in model/blocks.py.
+class Reader {
+ public:
+  explicit Reader(const std::string& isa) : transformer_(kernels_of(isa)) {}
+
+  void rows_int8(Array<int8_t, 2> rows) { rows_.take(transformer_.table, rows); }
+  void rows_float(Array<float, 2> rows) { rows_.take(transformer_.table, rows); }
+
+  void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
+              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales) {
+    rows_.tokens(transformer_.table, n, places, factors, common, coded, scales, false);
+  }
+
+  void shape(size_t inner, size_t first, size_t seen, size_t dim, size_t head, size_t longest, size_t layers) {
+    Blocks& b = transformer_.blocks;
+    for (const size_t columns : {inner, seen, dim, head})
+      check(columns % kStrip == 0, "columns that are no multiple of sixteen");
+    b.stride = transformer_.table.dim();
+    check(seen > 0 && inner <= b.stride && first + seen <= b.stride, "columns that the rows lack");
+    check(head > 0 && dim > 0 && dim % head == 0, "heads that do not add up");
+    b.inner = inner, b.first = first, b.seen = seen, b.dim = dim, b.head = head, b.longest = longest;
+    b.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head)));
+    transformer_.layers(layers);
+  }
+
+  // layer: of the blocks, or -1 for what is not in one. values: (in, out), scales: (out,).
+  void matrix(int64_t layer, const std::string& name, Array<int8_t, 2> values, Array<float, 1> scales,
+              Maybe<Array<float, 1>> bias) {
+    Blocks& b = transformer_.blocks;
+    Matrix* found = name == "up" ? &b.up : name == "back" ? &b.back : name == "out" ? &b.out : nullptr;
+    if (layer >= 0) {
+      Block& block = transformer_.layer(within(layer));
+      found = name == "queries_keys_values" ? &block.queries_keys_values
+              : name == "attended"          ? &block.attended
+              : name == "wide"              ? &block.wide
+              : name == "narrow"            ? &block.narrow
+                                            : nullptr;
+    }
+    check(found, "no such matrix");
+    check(values.shape(0) % kStrip == 0 && values.shape(1) % kStrip == 0, "columns that are no multiple of sixteen");
+    check(scales.size() == values.shape(1) && (!bias || bias->size() == scales.size()), "scales or bias of another size");
+    transformer_.hold(*found, values.data(), values.shape(0), values.shape(1));
+    found->scales = keep(scales), found->bias = bias ? keep(*bias) : nullptr;
+  }
+
+  void norm(int64_t layer, const std::string& name, Maybe<Array<float, 1>> weights, Maybe<Array<float, 1>> bias,
+            float epsilon) {
+    Blocks& b = transformer_.blocks;
+    Norm* found = name == "seeing" ? &b.seeing : name == "input" ? &b.input : name == "last" ? &b.last : nullptr;
+    if (layer >= 0) {
+      Block& block = transformer_.layer(within(layer));
+      found = name == "attention" ? &block.attention : name == "feed" ? &block.feed : nullptr;
+    }
+    check(found, "no such norm");
+    for (const auto& each : {weights, bias})
+      check(!each || each->size() == (name == "seeing" ? b.seen : b.dim), "a norm of another size");
+    *found = {weights ? keep(*weights) : nullptr, bias ? keep(*bias) : nullptr, epsilon};
+  }
+
+  void weigh(Array<float, 1> weights) {
+    check(weights.size() == transformer_.blocks.dim, "weights of another size");
+    transformer_.blocks.weigh = keep(weights);
+  }
+
+  void rotary(Array<float, 2> cosines, Array<float, 2> sines) {
+    Blocks& b = transformer_.blocks;
+    for (const auto& each : {cosines, sines})
+      check(each.shape(0) == b.longest && each.shape(1) == b.head / 2, "positions of another size");
+    b.cosines = keep(cosines), b.sines = keep(sines);
+  }
+
+  void places(Array<float, 2> vectors) {
+    Blocks& b = transformer_.blocks;
+    check(vectors.shape(0) == b.longest && vectors.shape(1) == b.dim, "positions of another size");
+    b.places = keep(vectors);
+  }
+
+  const char* isa() const { return transformer_.isa(); }
+
+  // Whether all is there that texts are read with.
+  void ready() const {
+    const Blocks& b = transformer_.blocks;
+    const auto fits = [](const Matrix& m, size_t in, size_t out) { check(m.in == in && m.out == out, "a matrix of another size"); };
+    check(b.stride == transformer_.table.dim() && b.dim > 0, "another table");
+    check(b.rotary() ? b.cosines && b.sines && b.last.weights : b.input.weights != nullptr, "no positions, or a norm less");
+    check(!b.inner || b.weigh, "no weights");
+    fits(b.up, b.seen, b.dim);
+    if (b.back.in) fits(b.back, b.dim, b.inner);
+    if (b.out.in) check(b.out.in == b.dim && !b.inner, "a matrix of another size");
+    for (size_t i = 0; i < b.layers; ++i) {
+      const Block& block = b.blocks[i];
+      fits(block.queries_keys_values, b.dim, 3 * b.dim), fits(block.attended, b.dim, b.dim);
+      fits(block.wide, b.dim, block.narrow.in), fits(block.narrow, block.wide.out, b.dim);
+      check(block.attention.weights && block.feed.weights, "a norm less");
+    }
+  }
+
+  // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
+  nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
+                                                  Array<int64_t, 1> starts, size_t threads) {
+    ready();
+    const Blocks& b = transformer_.blocks;
+    check(starts.size() > 0 && starts.data()[0] == 0 && ids.size() == weights.size(), "pieces of another size");
+    const size_t n = starts.size() - 1, tokens = transformer_.table.tokens();
+    const int64_t* const at = starts.data();
+    check(static_cast<size_t>(at[n]) == ids.size(), "pieces of another size");
+    for (size_t i = 0; i < n; ++i)
+      check(at[i] <= at[i + 1] && static_cast<size_t>(at[i + 1] - at[i]) <= b.longest, "a piece that is too long");
+    for (size_t t = 0; t < ids.size(); ++t) check(ids.data()[t] < tokens, "an id that the table lacks");
+    auto* const made = new std::vector<float>(n * b.vector());
+    nb::capsule owner(made, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+    {
+      nb::gil_scoped_release unlocked;
+      std::vector<size_t> spans{0};
+      while (spans.back() < n) spans.push_back(spans.back() + Transformer::at_once(at + spans.back(), n - spans.back()));
+      std::atomic<size_t> next{0};
+      in_threads(std::min(std::max<size_t>(threads, 1), spans.size() - 1), [&] {
+        std::unique_ptr<Transformer::Room> room = borrow();
+        for (size_t span; (span = next.fetch_add(1)) + 1 < spans.size();)
+          transformer_.read(ids.data(), weights.data(), at + spans[span], spans[span + 1] - spans[span], *room,
+                            made->data() + spans[span] * b.vector());
+        std::lock_guard<std::mutex> lock(mutex_);
+        rooms_.push_back(std::move(room));
+      });
+    }
+    return nb::ndarray<nb::numpy, float, nb::ndim<2>>(made->data(), {n, b.vector()}, owner);
+  }
+
+ private:
+  template <class T>
+  const float* keep(T array) {
+    kept_.push_back(nb::cast(array));
+    return array.data();
+  }
+
+  size_t within(int64_t layer) const {
+    check(static_cast<size_t>(layer) < transformer_.blocks.layers, "no such layer");
+    return static_cast<size_t>(layer);
+  }
+
+  std::unique_ptr<Transformer::Room> borrow() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (rooms_.empty()) return std::make_unique<Transformer::Room>();
+    std::unique_ptr<Transformer::Room> room = std::move(rooms_.back());
+    rooms_.pop_back();
+    return room;
+  }
+
+  Transformer transformer_;
+  Rows rows_;
+  std::vector<nb::object> kept_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Transformer::Room>> rooms_;  // as many as threads were ever busy at once
 };
 
 // Shapes and ranges have been checked in rows.py. rows: (n, dim), to be filled.
@@ -344,4 +525,21 @@ NB_MODULE(_core, m) {
            nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"),
            nb::arg("sublinear"))
       .def("encode", &Model::encode);
+  nb::class_<Reader>(m, "Reader")
+      .def(nb::init<std::string>(), nb::arg("isa") = "")
+      .def_prop_ro("isa", &Reader::isa)
+      .def("rows_int8", &Reader::rows_int8)
+      .def("rows_float", &Reader::rows_float)
+      .def("tokens", &Reader::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(),
+           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none())
+      .def("shape", &Reader::shape)
+      .def("matrix", &Reader::matrix, nb::arg("layer"), nb::arg("name"), nb::arg("values"), nb::arg("scales"),
+           nb::arg("bias").none())
+      .def("norm", &Reader::norm, nb::arg("layer"), nb::arg("name"), nb::arg("weights").none(), nb::arg("bias").none(),
+           nb::arg("epsilon"))
+      .def("weigh", &Reader::weigh)
+      .def("rotary", &Reader::rotary)
+      .def("places", &Reader::places)
+      .def("ready", &Reader::ready)
+      .def("sums", &Reader::sums);
 }

@@ -1,11 +1,11 @@
-// The kernels of rows.hpp, written once over a type V that stands for a vector register; rows_*.cpp say what that is.
+// Adding up rows, written once over a type V that stands for a vector register; kernels*.cpp say what that is.
 //
 // V has kFloats and kShorts lanes;  Float, Short: registers;  float load(const float*), from_int8(const int8_t*),
 // all(float), zero(), mul, add, store(float*, Float);  short_from_int8(const int8_t*), short_zero(), short_add,
 // spill(int32_t*, Short) which adds a register's lanes to as many int32.
 #pragma once
 
-#include "rows.hpp"
+#include "kernels.hpp"
 
 namespace nestling {
 namespace {

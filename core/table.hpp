@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "rows.hpp"
+#include "kernels.hpp"
 
 namespace nestling {
 
@@ -60,6 +60,19 @@ class Table {
   size_t dim() const { return dim_; }
   size_t tokens() const { return tokens_; }
   bool sublinear() const { return sublinear_; }
+
+  // The row of a token, dropped or not: dim columns of `out`.
+  void row(uint32_t token, float* out) const {
+    const size_t start = (places_.empty() ? token : places_[token]) * dim_;
+    const float factor = factors_.empty() ? common_ : factors_[token];
+    if (int8_)
+      for (size_t d = 0; d < dim_; ++d) out[d] = static_cast<float>(int8_[start + d]);
+    else
+      for (size_t d = 0; d < dim_; ++d) out[d] = float_[start + d];
+    if (!coded_.empty() && coded_[token])
+      for (size_t d = 0; d < dim_; ++d) out[d] *= scales_[d];
+    for (size_t d = 0; d < dim_; ++d) out[d] *= factor;
+  }
 
   // Ask for the row of a token, which will be needed soon.
   NEST_INLINE void prefetch(uint32_t token) const {

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from nestling.files.parts import Parts
-from nestling.make.export import export, in_int8
+from nestling.make.export import export
 from nestling.make.student import Size, Student
 from nestling.model.rows import FloatRows, Table
-from nestling.model.transformer import BODY, FAST, GRAPH
+from nestling.model.transformer import BODY, GRAPH
 from tests.conftest import model_of
 
 LONGEST = 256
@@ -42,11 +42,11 @@ def parts_of(student: Student, kind: str) -> Parts:
         dim=inner,
         dims=(inner, 16, 8),
         inner=inner,
+        head=student.size.head,
         max_tokens=LONGEST,
         task_tokens={"qry": first, "doc": first + 1, "sym": first + 2},
         routes={"query": "qry", "document": "doc"},
     )
     body = {BODY + name: each for name, each in weights.items()}
     tensors = {**Table(FloatRows(student.table())).tensors(), **body, GRAPH: np.frombuffer(graph, np.uint8)}
-    tensors[FAST] = np.frombuffer(in_int8(graph), np.uint8)
     return Parts(document, tensors, static.tokenizer)

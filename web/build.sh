@@ -12,7 +12,7 @@ trap 'rm -rf "$made"' EXIT
 # -ffp-contract=off: a fused multiply-add would round otherwise than Python's build of the same sources.
 build() {  # NAME OPTIONS...
   emcc -std=c++17 -O3 -msimd128 -ffp-contract=off -fno-exceptions -fno-rtti -Wall -Wextra "${@:2}" \
-    ../core/wasm.cpp ../core/rows.cpp -o "$made/$1" \
+    ../core/wasm.cpp ../core/kernels.cpp -o "$made/$1" \
     -sSTANDALONE_WASM --no-entry -sMALLOC=emmalloc \
     -sALLOW_MEMORY_GROWTH -sINITIAL_MEMORY=1MB -sTOTAL_STACK=256KB -sMAXIMUM_MEMORY=2GB
   if [ "$check" ]; then

@@ -22,7 +22,7 @@ data_option = click.option(
     "--data", type=PATH, help="Folder of the tasks' Parquet files; default NESTLING_DATA/eval or ../shared/eval."
 )
 PEERS = (
-    "A model, wordllama, or model2vec:, st-static:, minilm-onnx:, minilm-int8:, int8-fast: or tokie: and a folder; "
+    "A model, wordllama, or model2vec:, st-static:, minilm-onnx:, minilm-int8:, onnxruntime: or tokie: and a folder; "
     "may be repeated."
 )
 

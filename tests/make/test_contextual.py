@@ -27,11 +27,11 @@ from tests.make.conftest import save_teacher
 from tests.make.test_run import SMALL, inputs, small
 
 SMALLER = {
-    '"3MB"': '"150KB"', '"10MB"': '"70KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
+    '"2977KB"': '"150KB"', '"9977334B"': '"70KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
     "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 6_000": "words = 40", "prune = 20": "prune = 2",
     "words = 3_000": "words = 40", "general = 2_000_000": "general = 200",
-    "keep = [0, 1, 2]": "keep = [0]\nfeed = 48", "words = 128": "words = 8", "tokens = 511": "tokens = 36",
+    "keep = [0, 1, 2]": "keep = [0]\nfeed = 48", "words = 128": "words = 16", "tokens = 511": "tokens = 36",
     "epochs = 1.5\nbatch = 512": "epochs = 1.0\nbatch = 32", "epochs = 0.3\nbatch = 256": "epochs = 1.0\nbatch = 32",
     "batch = 256": "batch = 32", "body_rate = 4e-4": "body_rate = 3e-3", "widths = [2, 4]": "widths = [8, 8]",
 }  # fmt: skip
@@ -88,7 +88,7 @@ def test_blocks_that_an_encoder_knew_before(home: Path) -> None:
     made = make(path, home / "mini.nest", data=SAMPLES, cache=home / "cache", quick=True)
     model = load_transformer(made.path)
     assert made.size <= 70_000
-    assert (model.max_tokens, model.document.inner, model.dim) == (36, 56, 48)
+    assert (model.max_tokens, model.document.inner, model.dim) == (36, 64, 48)
     named = [(source.role, source.name) for source in model.lineage]
     assert named[:2] == [("teacher", "sample/teacher"), ("teacher", "tests/wordpiece")]
     assert [role for role, _ in named[2:]] == ["data", "data"]
@@ -129,7 +129,7 @@ def test_a_student_is_not_repaired(tmp_path: Path) -> None:
     [
         ({'query = "qry"': 'query = "qrx"'}, "query = 'qrx' in [routes]. Tasks are qry, doc, sym."),
         ({"[routes]": "[blend]\nadds = 0.5\n\n[routes]"}, "[blend]. Layers of an encoder"),
-        ({"head = 64": "head = 60"}, "dim = 48 and head = 60."),
+        ({"head = 64": "head = 60"}, "columns 48, 48, 60. Multiples of 16"),
         ({"tokens = 1024": "tokens = 1"}, "tokens = 1."),
         ({"widths = [8, 8]\n": ""}, "[shrink] without widths."),
     ],

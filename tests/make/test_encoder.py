@@ -117,11 +117,11 @@ def test_a_word_that_it_lacks_is_the_mean_of_its_pieces(encoder: Teacher) -> Non
 
 
 def test_half_of_the_feed_forward_part(static: StaticModel, encoder: Teacher) -> None:
-    student = pruned(static, encoder, replace(BODY, keep=(1,), feed=24))
+    student = pruned(static, encoder, replace(BODY, keep=(1,), feed=32))
     whole = pruned(static, encoder, replace(BODY, keep=(1,)))
-    assert student.blocks[0].wide.weight.shape == (24, 32)
+    assert student.blocks[0].wide.weight.shape == (32, 32)
     sizes = whole.blocks[0].wide.weight.norm(dim=1) * whole.blocks[0].narrow.weight.norm(dim=0)
-    kept = torch.sort(sizes.argsort(descending=True)[:24]).values
+    kept = torch.sort(sizes.argsort(descending=True)[:32]).values
     assert torch.equal(student.blocks[0].wide.weight, whole.blocks[0].wide.weight[kept])
     assert torch.equal(student.blocks[0].narrow.weight, whole.blocks[0].narrow.weight[:, kept])
 

@@ -44,9 +44,9 @@ def test_sizes_count_as_published(name: str) -> None:
 
 def test_large_has_a_last_matrix() -> None:
     assert round(SIZES["large"].parameters / 1e6, 2) == 32.36
-    student = Student(replace(SMALL, static=False, out=8))
+    student = Student(replace(SMALL, static=False, out=16))
     assert sum(each.numel() for each in student.parameters()) == student.size.parameters
-    assert vectors(student, texts_of(3)).shape == (3, 8)
+    assert vectors(student, texts_of(3)).shape == (3, 16)
 
 
 def test_without_the_static_path_a_norm_stands_before_the_mean() -> None:

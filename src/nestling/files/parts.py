@@ -32,7 +32,7 @@ class Document:
     """What a model says about itself. Every field is stored; an unknown one is an error.
 
     scheme: form of the rows (model/rows.py). dim: columns of a vector. dims: the tiers, largest first.
-    architecture: one of ARCHITECTURES. inner: columns of the table, where they are not those of a vector.
+    architecture: one of ARCHITECTURES. Of a transformer, inner: columns of the table; head: of an attention head.
     pooling: one of POOLINGS. drop: token ids that are not pooled. max_tokens: the longest text, None for no limit.
     prompts: task -> prefix. task_tokens: task -> the id that goes before a text. routes: "query", "document" or
     "text" (any other) -> the task of such texts, where none is asked for. recipe: sha256 of the recipe. scores: task ->
@@ -46,6 +46,7 @@ class Document:
     description: str = ""
     architecture: str = "static"
     inner: int | None = None
+    head: int | None = None
     pooling: str = "mean"
     drop: tuple[int, ...] = ()
     max_tokens: int | None = None
@@ -82,7 +83,7 @@ class Parts:
 def document_to_json(document: Document) -> dict[str, Any]:
     """Plain JSON values; `document_from_json` undoes it."""
     plain = {entry.name: getattr(document, entry.name) for entry in fields(Document)}
-    for name in ("inner", "task_tokens", "routes"):
+    for name in ("inner", "head", "task_tokens", "routes"):
         if not plain[name]:
             del plain[name]  # which a static model does not have
     return {**plain, "lineage": [vars(source) for source in document.lineage]}
@@ -100,7 +101,7 @@ def document_from_json(plain: Any) -> Document:
         raise ValueError(f"the document lacks {', '.join(sorted(missing))}")
     values = {**plain, "lineage": [_source(entry) for entry in _listed(plain, "lineage", dict)]}
     kinds = {"scheme": str, "pooling": str, "name": str, "description": str, "licence": str, "dim": int}
-    kinds |= {"architecture": str, "inner": int, "task_tokens": dict, "routes": dict}
+    kinds |= {"architecture": str, "inner": int, "head": int, "task_tokens": dict, "routes": dict}
     for name, kind in kinds.items():
         if name in plain and type(plain[name]) is not kind:
             raise ValueError(f"{name} is {str(plain[name])[:60]!r}, expected {kind.__name__}")
@@ -127,14 +128,16 @@ def check_numbers(document: Document) -> None:
         raise ValueError("dims or drop holds a number that is too small")
     if document.architecture not in ARCHITECTURES:
         raise ValueError(f"architecture is {document.architecture[:60]!r}, expected {' or '.join(ARCHITECTURES)}")
-    if document.architecture == "static" and (document.inner is not None or document.task_tokens or document.routes):
-        raise ValueError("inner, task_tokens or routes, which a static model does not have")
-    if document.architecture == "transformer" and not document.inner:
-        raise ValueError("a transformer without inner")
+    own = (document.inner, document.head, document.task_tokens or None, document.routes or None)
+    if document.architecture == "static" and any(each is not None for each in own):
+        raise ValueError("inner, head, task_tokens or routes, which a static model does not have")
+    if document.architecture == "transformer" and not (document.inner and document.head):
+        raise ValueError("a transformer without inner and head")
     if document.architecture == "transformer" and (document.max_tokens is None or document.max_tokens < 2):
         raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 2 of a transformer")
-    if document.inner is not None and not 0 < document.inner <= MAX_DIM:
-        raise ValueError(f"inner is {document.inner}, expected 1 to {MAX_DIM}")
+    for name, columns in (("inner", document.inner), ("head", document.head)):
+        if columns is not None and not 0 < columns <= MAX_DIM:
+            raise ValueError(f"{name} is {columns}, expected 1 to {MAX_DIM}")
     if any(type(token) is not int or token < 0 for token in document.task_tokens.values()):
         raise ValueError("task_tokens holds something that is no token id")
     if set(document.task_tokens) & set(document.prompts):

@@ -1,5 +1,5 @@
 """The stages that make a transformer: a trained static model -> a student that starts as it -> one that has learnt from
-targets, and from pairs with their tasks -> a model that onnxruntime runs."""
+targets, and from pairs with their tasks -> a model that runs."""
 
 import json
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
 from nestling.make.encoder import EncoderSize, PrunedEncoder, prune_encoder, size_of
-from nestling.make.export import export, in_int8
+from nestling.make.export import export
 from nestling.make.lessons import bags
 from nestling.make.settings import TASKS, Body
 from nestling.make.student import Size, Student
 from nestling.make.train import pool
-from nestling.model.graph import SCALES
+from nestling.model.blocks import SCALES
 from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, FAST, GRAPH, TransformerModel, beside_table
+from nestling.model.transformer import BODY, GRAPH, TransformerModel, beside_table
 from nestling.safe import read_header, read_tensors, write_tensors
 from nestling.score.sts import spearman
 from nestling.shrink.dims import tiers_of
@@ -122,12 +122,12 @@ def to_model(student: Student, model: StaticModel, body: Body) -> TransformerMod
         dim=dim,
         dims=tiers_of(dim),
         inner=student.size.columns,
+        head=student.size.head,
         max_tokens=body.tokens,
         task_tokens=tokens,
         scores={},
     )
     tensors = {**Table(FloatRows(student.table())).tensors(), GRAPH: np.frombuffer(graph, np.uint8)}
-    tensors[FAST] = np.frombuffer(in_int8(graph), np.uint8)
     tensors |= {BODY + name: matrix for name, matrix in matrices.items()}
     return TransformerModel(Parts(document, tensors, model.tokenizer.packed, model.counts))
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, rms_norm
 
 from nestling.errors import InputError, ModelFileError
-from nestling.make.settings import Body
-from nestling.make.student import EPSILON, Student, attend, silent
+from nestling.make.settings import STRIP, Body, columns_fit
+from nestling.make.student import Student, attend, silent
+from nestling.model.blocks import AROUND, SEEN
+from nestling.model.graph_reader import STEP
 from nestling.model.output import unit
-from nestling.model.transformer import STEP
 from nestling.teacher import Teacher
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.tokenizer import TextTokenizer
@@ -67,7 +68,7 @@ class Layer(nn.Module):
         dim, self.head = size.dim, size.head
         self.queries_keys_values, self.attended = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.wide, self.narrow = nn.Linear(dim, size.feed), nn.Linear(size.feed, dim)
-        self.after_attention, self.after_feed = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
+        self.after_attention, self.after_feed = nn.LayerNorm(dim, eps=AROUND), nn.LayerNorm(dim, eps=AROUND)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (n, length, dim). mask: (n, 1, 1, length), True for tokens."""
@@ -89,14 +90,14 @@ class PrunedEncoder(Student):
         size = self.size
         self.up = nn.Linear(size.words, size.dim)
         self.places = nn.Parameter(torch.zeros(size.places, size.dim))
-        self.first = nn.LayerNorm(size.dim, eps=1e-12)
+        self.first = nn.LayerNorm(size.dim, eps=AROUND)
         self.blocks = nn.ModuleList(Layer(size) for _ in range(size.layers))
         self.weigh = silent(size.dim, 1)
         self.back = silent(size.dim, size.inner) if size.adds else None
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         own, words = torch.split(rows, [self.size.inner, self.size.words], dim=-1)
-        x = self.up(rms_norm(words, words.shape[-1:], eps=EPSILON)) + self.places[: rows.shape[1]]
+        x = self.up(rms_norm(words, words.shape[-1:], eps=SEEN)) + self.places[: rows.shape[1]]
         x = self.first(x)
         for block in self.blocks:
             x = block(x, mask[:, None, None, :])
@@ -171,6 +172,12 @@ def size_of(teacher: Teacher, rows: int, inner: int, body: Body) -> EncoderSize:
         )
     dim, heads, feed = config.hidden_size, config.num_attention_heads, body.feed or config.intermediate_size
     words, places = min(body.words, dim), -(-body.tokens // STEP) * STEP
+    if not columns_fit(inner, dim, dim // heads, words, feed):
+        raise InputError(
+            f"{teacher.name} has {dim} columns in heads of {dim // heads}, {feed} in between, {words} of words.",
+            f"Multiples of {STRIP} were expected of all, and of the static model's {inner}.",
+            "Choose another encoder, feed or words.",
+        )
     return EncoderSize(rows, inner, words, dim, len(body.keep), dim // heads, feed, places, body.adds)
 
 

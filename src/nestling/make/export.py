@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from nestling.errors import MissingExtraError, ModelFileError
 from nestling.make.student import Student
-from nestling.model.graph import INT8, NOWHERE, SCALES, open_graph, run_graph
+from nestling.model.graph import NOWHERE, open_graph, run_graph
 
 Floats = npt.NDArray[np.float32]
 SHAPES = ((1, 1), (1, 40), (2, 8), (5, 7), (3, 300), (64, 24), (2, 1024))  # texts, tokens, that are compared
 MOST_DIFFERENCE = 1e-5  # of the graph's values from torch's
 OPSET = 21
 MOST_CONSTANTS = 256  # numbers of a tensor that lies in the graph, and is no weight
+TABLE = ("directions", "lengths")  # parameters that are no weights of the graph
 INPUTS, OUTPUT = ("rows", "mask"), "sentence_embedding"
 
 
@@ -39,63 +40,6 @@ class Means(nn.Module):
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         means: Tensor = self.student.through(rows, mask.bool()) / mask.sum(dim=1, keepdim=True).float()
         return means
-
-
-def in_int8(graph: bytes) -> bytes:
-    """The same graph with matrix products in whole numbers. Each token's columns are rounded to 8 bits of its own
-    largest, so a text gives the same bits in any batch here too; matrices are handed over as NAME.int8, with
-    NAME.scales, a scale a column. What stands behind the mean stays as it is.
-    """
-    import onnx
-
-    model = onnx.load_from_string(graph)
-    matrices = {each.name: each for each in model.graph.initializer if len(each.dims) == 2 and min(each.dims) > 1}
-    nodes, found = [], set()
-    for place, node in enumerate(model.graph.node):
-        if node.op_type == "MatMul" and node.input[1] in matrices:
-            found.add(node.input[1])
-            nodes += _whole_numbers(node.input[0], node.input[1], node.output[0], f"int8.{place}.")
-        else:
-            nodes.append(node)
-    constants: dict[str, Any] = {
-        "int8.largest": np.float32(127),
-        "int8.least": np.float32(1e-9),
-        "int8.zero": np.uint8(128),
-    }
-    constants |= {"int8.shift": np.float32(128), "int8.columns": np.array([-1], np.int64)}
-    kept = [each for each in model.graph.initializer if each.name not in found]
-    kept += [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    for name in sorted(found):
-        rows, columns = matrices[name].dims
-        kept.append(_elsewhere(name + INT8, onnx.TensorProto.INT8, (rows, columns), rows * columns))
-        kept.append(_elsewhere(name + SCALES, onnx.TensorProto.FLOAT, (columns,), 4 * columns))
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(kept)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
-
-
-def _whole_numbers(given: str, matrix: str, result: str, own: str) -> list[Any]:
-    """The nodes of one product. own: goes before the names of what lies between them."""
-    from onnx import TensorProto
-    from onnx.helper import make_node
-
-    return [
-        make_node("Abs", [given], [own + "sizes"]),
-        make_node("ReduceMax", [own + "sizes", "int8.columns"], [own + "most"], keepdims=1),
-        make_node("Max", [own + "most", "int8.least"], [own + "unit"]),
-        make_node("Div", ["int8.largest", own + "unit"], [own + "stretch"]),
-        make_node("Mul", [given, own + "stretch"], [own + "stretched"]),
-        make_node("Add", [own + "stretched", "int8.shift"], [own + "shifted"]),
-        make_node("Round", [own + "shifted"], [own + "rounded"]),
-        make_node("Cast", [own + "rounded"], [own + "bytes"], to=TensorProto.UINT8),
-        make_node("MatMulInteger", [own + "bytes", matrix + INT8, "int8.zero"], [own + "product"]),
-        make_node("Cast", [own + "product"], [own + "float"], to=TensorProto.FLOAT),
-        make_node("Div", [own + "unit", "int8.largest"], [own + "scale"]),
-        make_node("Mul", [own + "float", own + "scale"], [own + "scaled"]),
-        make_node("Mul", [own + "scaled", matrix + SCALES], [result]),
-    ]
 
 
 def _elsewhere(name: str, kind: int, shape: Sequence[int], size: int) -> Any:
@@ -135,6 +79,10 @@ def export(student: Student, longest: int) -> tuple[bytes, dict[str, Floats]]:
         _rename(model.graph, each.name, name)
         weights[name] = np.ascontiguousarray(values, np.float32)
         each.CopyFrom(_elsewhere(name, each.data_type, values.shape, values.nbytes))
+    for name, values in named.items():  # of parameters that are alike the graph has kept one
+        if name not in weights and name not in TABLE:
+            alike = next(each for each in weights if np.array_equal(named[each], values))
+            weights[name] = weights[alike]
     graph = _bare(model).SerializeToString(deterministic=True)
     _compare(student, graph, weights, longest)
     return graph, weights

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import InputError
-from nestling.make.settings import TASKS, Aim, Body, Distillation, Looks, Repairing, Training, Vocabulary, heads_fit
+from nestling.make.settings import (
+    STRIP,
+    TASKS,
+    Aim,
+    Body,
+    Distillation,
+    Looks,
+    Repairing,
+    Training,
+    Vocabulary,
+    columns_fit,
+)
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
@@ -124,10 +135,11 @@ def _check_student(path: Path, recipe: dict[str, Any]) -> None:
         refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
     if wrong:
         refuse(f"{', '.join(wrong)} in [routes]", f"Tasks are {', '.join(known)}.", "Choose one of them.")
-    if not body.encoder and not heads_fit(body.dim, body.head):
-        refuse(
-            f"dim = {body.dim} and head = {body.head}", "Even heads that add up to dim were expected.", "Correct it."
-        )
+    table = body.inner or settings(Aim, recipe, "targets").dim
+    columns = (body.feed, body.words) if body.encoder else (body.dim, body.head)
+    if not columns_fit(table, *((STRIP, STRIP, *columns) if body.encoder else columns)):
+        said = f"columns {', '.join(map(str, (table, *columns)))}"
+        refuse(said, f"Multiples of {STRIP}, and heads that add up to dim, were expected.", "Correct them.")
     if body.tokens < 2:
         refuse(f"tokens = {body.tokens}", "One for a task and one for a text, at least.", "Say more.")
 

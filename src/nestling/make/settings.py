@@ -5,9 +5,12 @@ from dataclasses import dataclass
 TASKS = ("QRY", "DOC", "SYM")  # rows of a transformer's table behind those of the tokenizer
 
 
-def heads_fit(dim: int, head: int) -> bool:
-    """Whether attention heads of so many columns, an even number for the rotary positions, add up to dim."""
-    return dim % head == 0 and head % 2 == 0
+STRIP = 16  # of which all columns of a transformer are multiples (model/blocks.py)
+
+
+def columns_fit(inner: int, dim: int, head: int, *others: int) -> bool:
+    """Whether a transformer can have these columns: in its table, within, in a head, and elsewhere."""
+    return head > 0 and dim % head == 0 and not any(each % STRIP for each in (inner, dim, head, *others))
 
 
 @dataclass(frozen=True)

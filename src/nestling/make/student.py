@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, rms_norm
 
 from nestling.errors import InputError
-from nestling.make.settings import heads_fit
+from nestling.make.settings import STRIP, columns_fit
+from nestling.model.blocks import SEEN, THETA, WITHIN
 
 Floats = npt.NDArray[np.float32]
 HEAD = 64  # columns of an attention head
 TOKENS_AT_ONCE = 4_096  # padded, of texts of about one length
 TASK_LENGTH = 0.05  # of the row of a task, beside that of a token
-THETA = 10_000.0  # of the rotary positions
-EPSILON = 1e-7  # beside mean squares of a row; what is smaller, the exporter takes for 0
 MASKED = -1e30  # near no token; an infinity would make a text without any NaN, and with it all that is learnt
 
 
@@ -48,11 +47,11 @@ class Size:
     out: int = 0
 
     def __post_init__(self) -> None:
-        if not heads_fit(self.dim, self.head):
+        if not columns_fit(self.inner, self.dim, self.head, self.out):
             raise InputError(
-                f"A student of {self.dim} columns has heads of {self.head}.",
-                "Heads of an even width that adds up to the columns were expected.",
-                "Choose another head.",
+                f"A student has {self.inner} columns, {self.dim} within, heads of {self.head}, {self.out} behind.",
+                f"Multiples of {STRIP}, and heads that add up to the columns within, were expected.",
+                "Choose others.",
             )
 
     @property
@@ -90,7 +89,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, head: int) -> None:
         super().__init__()
         self.head = head
-        self.before_attention, self.before_feed = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.before_attention, self.before_feed = nn.RMSNorm(dim, eps=WITHIN), nn.RMSNorm(dim, eps=WITHIN)
         self.queries_keys_values = nn.Linear(dim, 3 * dim, bias=False)
         self.attended = nn.Linear(dim, dim, bias=False)
         self.wide, self.narrow = nn.Linear(dim, 4 * dim, bias=False), nn.Linear(4 * dim, dim, bias=False)
@@ -125,7 +124,7 @@ class Student(nn.Module):
         self.up = nn.Linear(size.inner, size.dim, bias=False)
         nn.init.orthogonal_(self.up.weight)
         self.blocks = nn.ModuleList(Block(size.dim, size.head) for _ in range(size.layers))
-        self.last = nn.RMSNorm(size.dim, eps=1e-6)
+        self.last = nn.RMSNorm(size.dim, eps=WITHIN)
         self.weigh = silent(size.dim, 1) if size.static else None
         self.back: nn.Linear | None = None
         self.out = nn.Linear(size.dim, size.out, bias=False) if size.out else None
@@ -182,7 +181,7 @@ class Student(nn.Module):
 
     def through(self, rows: Tensor, mask: Tensor) -> Tensor:
         """The same of padded texts: (n, length, inner), and what of them is text, (n, length) bool."""
-        x = self.up(rms_norm(rows, rows.shape[-1:], eps=EPSILON)).float()
+        x = self.up(rms_norm(rows, rows.shape[-1:], eps=SEEN)).float()
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
             x = block(x, turns, mask[:, None, None, :])

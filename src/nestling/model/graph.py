@@ -29,7 +29,6 @@ NODE = {"kind": 4, "attribute": 5, "domain": 7}
 WITHIN = {5, 6, 10, 11, 22, 23}  # attributes that are tensors, graphs, lists of them, and sparse tensors
 TENSOR = {"external": 13}
 PLACES = (b"location", b"offset", b"length")  # what may be said of an external tensor
-INT8, SCALES = ".int8", ".scales"  # behind the names of matrices in whole numbers, and of their scales
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -27,23 +27,30 @@ def shipped() -> dict[str, Path]:
 
 
 def load(
-    source: str | Path, *, dim: int | None = None, dtype: TableDtype | None = None, revision: str | None = None
+    source: str | Path,
+    *,
+    dim: int | None = None,
+    dtype: TableDtype | None = None,
+    runtime: Literal["core", "onnxruntime"] = "core",
+    revision: str | None = None,
 ) -> Model:
     """Load a model: a StaticModel or a TransformerModel.
 
     source: a shipped name ("nano"), a .nest file, a folder (model2vec or sentence-transformers StaticEmbedding), or a
     hub id, looked up in the local cache first. dim: keep only this tier. dtype: quantize the table, "int8" or "int4"
-    with a scale a row, or widen it; "int8-fast" is for transformers: their matrices are multiplied in whole numbers.
-    revision: of a hub id.
+    with a scale a row, or widen it; "int8-fast", of transformers alone, is what their runtime "core" does anyway.
+    runtime: of a transformer, "core", which multiplies its matrices in whole numbers, or "onnxruntime", which does so
+    in float32 (docs/transformers.md). revision: of a hub id.
 
-    Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind.
+    Raises InputError if there is no such model or tier, ModelFileError if the file is damaged or of another kind,
+    MissingExtraError if the runtime is not installed.
     """
     model = _open(locate(source, revision))
+    if runtime != "core" or dtype == "int8-fast":
+        model = _transformer(model).with_runtime(runtime)
     if dim is not None:
         model = model.with_dim(dim)
-    if dtype == "int8-fast":
-        return _transformer(model).with_int8_fast()
-    return model if dtype is None else model.with_table(requantize(model.table, dtype))
+    return model if dtype is None or dtype == "int8-fast" else model.with_table(requantize(model.table, dtype))
 
 
 def load_transformer(source: str | Path) -> "TransformerModel":

@@ -1,4 +1,4 @@
-"""A static model in the C++ core: the compiled tokenizer and the table, laid out once."""
+"""Models in the C++ core: a static one, behind the compiled tokenizer; and what reads texts for a transformer."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nestling.model.blocks import Batch, Blocks, Floats, Twin
 from nestling.model.layout import RowLayout
 from nestling.text.native import CoreTokenizer, core_module
 
@@ -28,10 +29,60 @@ def native_model(
     assert core is not None
     model = core.Model(tokenizer, isa)
     (model.rows_int8 if layout.rows.dtype == np.int8 else model.rows_float)(layout.rows)
-    factors = layout.factors if layout.factors.ndim else None
-    common = 1.0 if layout.factors.ndim else float(layout.factors)
-    model.tokens(size, layout.places, factors, common, layout.coded, layout.scales, list(drop), sublinear)
+    model.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales, list(drop), sublinear)
     return model
+
+
+def _factors(layout: RowLayout) -> tuple[Floats | None, float]:
+    """Of each token, or one of all."""
+    return (layout.factors, 1.0) if isinstance(layout.factors, np.ndarray) else (None, float(layout.factors))
+
+
+class CoreReader:
+    """Reads texts through a transformer's blocks in the core. size, isa: as of `native_model`."""
+
+    def __init__(self, blocks: Blocks, layout: RowLayout, size: int, isa: str = "") -> None:
+        core, _ = core_module()
+        assert core is not None
+        self._reader = reader = core.Reader(isa)
+        (reader.rows_int8 if layout.rows.dtype == np.int8 else reader.rows_float)(layout.rows)
+        reader.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales)
+        shape = blocks.inner, blocks.first, blocks.seen, blocks.dim, blocks.head, blocks.longest
+        reader.shape(*shape, len(blocks.blocks))
+        self._take(-1, blocks, ("up", "back", "out"), ("seeing", "input", "last"))
+        for layer, block in enumerate(blocks.blocks):
+            self._take(layer, block, ("queries_keys_values", "attended", "wide", "narrow"), ("attention", "feed"))
+        if blocks.weigh is not None:
+            reader.weigh(blocks.weigh)
+        if blocks.turns is not None:
+            reader.rotary(*blocks.turns)
+        if blocks.places is not None:
+            reader.places(blocks.places)
+        reader.ready()
+
+    def _take(self, layer: int, holder: Any, matrices: Sequence[str], norms: Sequence[str]) -> None:
+        for name in matrices:
+            if (matrix := getattr(holder, name)) is not None:
+                self._reader.matrix(layer, name, matrix.values, matrix.scales, matrix.bias)
+        for name in norms:
+            if (norm := getattr(holder, name)) is not None:
+                self._reader.norm(layer, name, norm.weights, norm.bias, norm.epsilon)
+
+    @property
+    def backend(self) -> str:
+        """The core, and the instruction set of its kernels."""
+        return f"core ({self._reader.isa})"
+
+    def sums(self, batch: Batch, threads: int) -> Floats:
+        """The sums over the tokens of pieces: (n, vector) float32."""
+        sums: Floats = self._reader.sums(*batch, threads)
+        return sums
+
+
+def reader_of(blocks: Blocks, layout: RowLayout, size: int) -> CoreReader | Twin:
+    """The core's reader where the core is installed, else its twin."""
+    core, why = core_module()
+    return Twin(blocks, layout, why) if core is None else CoreReader(blocks, layout, size)
 
 
 def with_bar(texts: int, at_once: int = 65_536) -> Iterator[tuple[int, int]]:

@@ -81,7 +81,7 @@ def forward(texts):
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 """,
 }
-PROGRAMS["int8-fast"] = PROGRAMS["nestling"].replace("load(place)", 'load(place, dtype="int8-fast")')
+PROGRAMS["onnxruntime"] = PROGRAMS["nestling"].replace("load(place)", 'load(place, runtime="onnxruntime")')
 PROGRAMS["minilm-int8"] = PROGRAMS["minilm-onnx"]
 # Writes the graph of a sentence-transformers folder, which has none, to `target`.
 EXPORT = """
@@ -110,14 +110,14 @@ PACKAGES = {  # import name, name on PyPI, extra
     "tokie": ("tokie", "tokie", "bench"),
     "minilm-onnx": ("onnxruntime", "onnxruntime", "onnx"),
     "minilm-int8": ("onnx", "onnx", "train"),
-    "int8-fast": ("onnxruntime", "onnxruntime", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnxruntime", "onnx"),
 }
 NOTES = {
     "tokie": "token ids only, no vectors",
     "st-static": "batches of 1,024",
     "minilm-onnx": "batches of 32, sorted by length",
     "minilm-int8": "batches of 32, sorted by length, dynamic int8",
-    "int8-fast": "products in int8",
+    "onnxruntime": "int8 in the file, float32 in memory",
 }
 
 
@@ -171,7 +171,7 @@ def make_peer(source: str, scratch: Path) -> Peer:
 
 def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     """A peer that its own library runs, from a folder, or from a shipped model saved in that library's layout."""
-    if kind == "int8-fast":
+    if kind == "onnxruntime":
         own = load_encoder(place)
         return Peer(f"{kind}:{own.name}", kind, place, own.size, own.max_tokens, (NOTES[kind],))
     folder = Path(place).expanduser()
@@ -226,7 +226,7 @@ def _converted(folder: Path, place: Path, program: str, scratch: Path, name: str
 
 
 def tokenizer_of(peer: Peer) -> TextTokenizer:
-    if peer.kind in ("nestling", "int8-fast", WORDLLAMA):
+    if peer.kind in ("nestling", "onnxruntime", WORDLLAMA):
         encoder = load_encoder(peer.place or peer.kind)
         assert isinstance(encoder, Own)
         return encoder.model.tokenizer

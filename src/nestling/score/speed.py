@@ -97,9 +97,9 @@ def measure(
     """Measure models beside one another; the module's top has the shape of the report.
 
     sources: what `load_encoder` takes, run by nestling; or run by their own library: "model2vec:FOLDER",
-    "st-static:FOLDER", "minilm-onnx:FOLDER", "minilm-int8:FOLDER", "int8-fast:MODEL", "tokie:FOLDER", where FOLDER may
-    be a shipped name or a .nest file too, and "wordllama". "model2vec" alone is model2vec on the first model; so are
-    "st-static" and "tokie".
+    "st-static:FOLDER", "minilm-onnx:FOLDER", "minilm-int8:FOLDER", "onnxruntime:MODEL", "tokie:FOLDER", where FOLDER
+    may be a shipped name or a .nest file too, and "wordllama". "model2vec" alone is model2vec on the first model, as
+    "st-static" and "tokie" are.
     texts: shuffled ones, as of `draw_texts`. seconds_a_cell: that one peer takes for one cell of one round, about.
     widths: numbers of threads, default 1 and all cores.
     """

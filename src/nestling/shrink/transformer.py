@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.files.parts import Parts
-from nestling.model.graph import SCALES
+from nestling.model.blocks import SCALES
 from nestling.model.pack import to_int8
 from nestling.model.rows import FloatRows, Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
@@ -65,6 +65,7 @@ def table_alone(model: TransformerModel) -> StaticModel:
         dim=inner,
         dims=(inner,),
         inner=None,
+        head=None,
         task_tokens={},
         routes={},
         max_tokens=None,

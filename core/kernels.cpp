@@ -1,4 +1,5 @@
 // The kernels that every machine of an architecture has, and the choice among all.
+#include "blocks_kernels.hpp"
 #include "rows_kernels.hpp"
 #include "simd.hpp"
 
@@ -37,6 +38,32 @@ struct V {
     _mm_storeu_si128(out, _mm_add_epi32(_mm_loadu_si128(out), low));
     _mm_storeu_si128(out + 1, _mm_add_epi32(_mm_loadu_si128(out + 1), high));
   }
+
+  using Act = int16_t;
+  using Whole = __m128i;
+  using Words = __m128i;
+  static constexpr int kDepth = 2, kShift = 0, kRows = 2, kStrips = 1;
+  static NEST_INLINE Float sub(Float a, Float b) { return _mm_sub_ps(a, b); }
+  static NEST_INLINE Float div(Float a, Float b) { return _mm_div_ps(a, b); }
+  static NEST_INLINE Float max(Float a, Float b) { return _mm_max_ps(a, b); }
+  static NEST_INLINE Float exponent(Float x, Float n) {
+    return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(_mm_castps_si128(n), 23)));
+  }
+  static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
+  static NEST_INLINE Whole whole(const int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+  static NEST_INLINE Whole spread(const Act* p) {
+    int32_t pair;
+    memcpy(&pair, p, 4);
+    return _mm_set1_epi32(pair);
+  }
+  static NEST_INLINE Whole dot(Whole total, Words words, Whole act) {
+    return _mm_add_epi32(total, _mm_madd_epi16(words, act));
+  }
+  static NEST_INLINE Float to_float(Whole a) { return _mm_cvtepi32_ps(a); }
+  static NEST_INLINE void put(Act* p, Float a) {
+    const __m128i whole = _mm_cvtps_epi32(a);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(whole, whole));
+  }
 };
 #elif NEST_NEON
 constexpr const char* kName = "neon";
@@ -63,6 +90,30 @@ struct V {
     vst1q_s32(p, vaddw_s16(vld1q_s32(p), vget_low_s16(a)));
     vst1q_s32(p + 4, vaddw_s16(vld1q_s32(p + 4), vget_high_s16(a)));
   }
+
+  using Act = int16_t;
+  using Whole = int32x4_t;
+  using Words = int16x8_t;
+  static constexpr int kDepth = 2, kShift = 0, kRows = 4, kStrips = 1;
+  static NEST_INLINE Float sub(Float a, Float b) { return vsubq_f32(a, b); }
+  static NEST_INLINE Float div(Float a, Float b) { return vdivq_f32(a, b); }
+  static NEST_INLINE Float max(Float a, Float b) { return vmaxq_f32(a, b); }
+  static NEST_INLINE Float exponent(Float x, Float n) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vreinterpretq_s32_f32(n), 23)));
+  }
+  static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
+  static NEST_INLINE Whole whole(const int32_t* p) { return vld1q_s32(p); }
+  static NEST_INLINE Words spread(const Act* p) {
+    int32_t pair;
+    memcpy(&pair, p, 4);
+    return vreinterpretq_s16_s32(vdupq_n_s32(pair));
+  }
+  static NEST_INLINE Whole dot(Whole total, Words words, Words act) {
+    const int32x4_t low = vmull_s16(vget_low_s16(words), vget_low_s16(act)), high = vmull_high_s16(words, act);
+    return vaddq_s32(total, vpaddq_s32(low, high));
+  }
+  static NEST_INLINE Float to_float(Whole a) { return vcvtq_f32_s32(a); }
+  static NEST_INLINE void put(Act* p, Float a) { vst1_s16(p, vmovn_s32(vcvtnq_s32_f32(a))); }
 };
 #elif NEST_WASM
 constexpr const char* kName = "simd128";
@@ -90,6 +141,25 @@ struct V {
   static NEST_INLINE void spill(int32_t* p, Short a) {
     wasm_v128_store(p, wasm_i32x4_add(wasm_v128_load(p), wasm_i32x4_extend_low_i16x8(a)));
     wasm_v128_store(p + 4, wasm_i32x4_add(wasm_v128_load(p + 4), wasm_i32x4_extend_high_i16x8(a)));
+  }
+
+  using Act = int16_t;
+  using Whole = v128_t;
+  using Words = v128_t;
+  static constexpr int kDepth = 2, kShift = 0, kRows = 2, kStrips = 1;
+  static NEST_INLINE Float sub(Float a, Float b) { return wasm_f32x4_sub(a, b); }
+  static NEST_INLINE Float div(Float a, Float b) { return wasm_f32x4_div(a, b); }
+  static NEST_INLINE Float max(Float a, Float b) { return wasm_f32x4_max(a, b); }
+  static NEST_INLINE Float exponent(Float x, Float n) { return wasm_i32x4_add(x, wasm_i32x4_shl(n, 23)); }
+  static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
+  static NEST_INLINE Whole whole(const int32_t* p) { return wasm_v128_load(p); }
+  static NEST_INLINE Whole spread(const Act* p) { return wasm_v128_load32_splat(p); }
+  static NEST_INLINE Whole dot(Whole total, Words words, Whole act) {
+    return wasm_i32x4_add(total, wasm_i32x4_dot_i16x8(words, act));
+  }
+  static NEST_INLINE void put(Act* p, Float a) {
+    const v128_t whole = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(a));
+    wasm_v128_store64_lane(p, wasm_i16x8_narrow_i32x4(whole, whole), 0);
   }
 };
 
@@ -127,26 +197,53 @@ struct V {
   static NEST_INLINE Short short_from_int8(const int8_t* p) { return *p; }
   static NEST_INLINE Short short_add(Short a, Short b) { return static_cast<Short>(a + b); }
   static NEST_INLINE void spill(int32_t* p, Short a) { *p += a; }
+
+  using Act = int16_t;
+  using Whole = int32_t;
+  using Words = std::array<int32_t, 2>;
+  static constexpr int kDepth = 2, kShift = 0, kRows = 1, kStrips = 1;
+  static NEST_INLINE Float sub(Float a, Float b) { return a - b; }
+  static NEST_INLINE Float div(Float a, Float b) { return a / b; }
+  static NEST_INLINE Float max(Float a, Float b) { return a > b ? a : b; }
+  static NEST_INLINE Float exponent(Float x, Float n) {
+    uint32_t bits, more;
+    memcpy(&bits, &x, 4), memcpy(&more, &n, 4);
+    bits += more << 23;
+    memcpy(&x, &bits, 4);
+    return x;
+  }
+  static NEST_INLINE Words words(const int8_t* p) { return {p[0], p[1]}; }
+  static NEST_INLINE Whole whole(const int32_t* p) { return *p; }
+  static NEST_INLINE Words spread(const Act* p) { return {p[0], p[1]}; }
+  static NEST_INLINE Whole dot(Whole total, Words words, Words act) {
+    return total + words[0] * act[0] + words[1] * act[1];
+  }
+  static NEST_INLINE Float to_float(Whole a) { return static_cast<float>(a); }
+  static NEST_INLINE void put(Act* p, Float a) {  // what is no number is kept out of whole ones
+    *p = a >= -127 && a <= 127 ? static_cast<Act>(std::nearbyint(a)) : 0;
+  }
 };
 #endif
 
 }  // namespace
 
 #if NEST_WIDE
-extern const Kernels kAvx2, kAvx512;
+extern const Kernels kAvx2, kAvx512, kVnni;
 #endif
 
 const Kernels* kernels() {
-  static Kernels found[4];
+  static Kernels found[5];
   static const bool filled = [] {
     Kernels* next = found;
 #if NEST_WIDE
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) *next++ = kAvx512;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    if (avx512 && __builtin_cpu_supports("avx512vnni")) *next++ = kVnni;
+    if (avx512) *next++ = kAvx512;
     if (__builtin_cpu_supports("avx2")) *next++ = kAvx2;
 #endif
-    *next++ = {kName, add_int8<V>, add_float<V>};
-    *next = {nullptr, nullptr, nullptr};
+    *next++ = {kName, add_int8<V>, add_float<V>, pack<V>, read<V>};
+    *next = {};
     return true;
   }();
   (void)filled;

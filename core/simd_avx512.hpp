@@ -1,11 +1,13 @@
-// Kernels for AVX-512 (F and BW): compiled with these switched on, and run only where the machine has them.
+// Registers of AVX-512 (F and BW), for the kernels that are compiled with these switched on.
+#pragma once
+
 #include <immintrin.h>
 
-#include "rows_kernels.hpp"
+#include "bytes.hpp"
 
 namespace nestling {
 namespace {
-struct V {
+struct Avx512 {
   using Float = __m512;
   using Short = __m512i;
   static constexpr int kFloats = 16, kShorts = 32, kRegisters = 8;
@@ -29,9 +31,31 @@ struct V {
     _mm512_storeu_si512(p, _mm512_add_epi32(_mm512_loadu_si512(p), low));
     _mm512_storeu_si512(p + 16, _mm512_add_epi32(_mm512_loadu_si512(p + 16), high));
   }
+
+  using Act = int16_t;
+  using Whole = __m512i;
+  using Words = __m512i;
+  static constexpr int kDepth = 2, kShift = 0, kRows = 4, kStrips = 4;
+  static NEST_INLINE Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static NEST_INLINE Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
+  static NEST_INLINE Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static NEST_INLINE Float exponent(Float x, Float n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+  }
+  static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
+  static NEST_INLINE Whole whole(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static NEST_INLINE Whole spread(const Act* p) {
+    int32_t pair;
+    memcpy(&pair, p, 4);
+    return _mm512_set1_epi32(pair);
+  }
+  static NEST_INLINE Whole dot(Whole total, Words words, Whole act) {
+    return _mm512_add_epi32(total, _mm512_madd_epi16(words, act));
+  }
+  static NEST_INLINE Float to_float(Whole a) { return _mm512_cvtepi32_ps(a); }
+  static NEST_INLINE void put(Act* p, Float a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
+  }
 };
 }  // namespace
-
-extern const Kernels kAvx512;
-const Kernels kAvx512 = {"avx512", add_int8<V>, add_float<V>};
 }  // namespace nestling
