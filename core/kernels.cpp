@@ -1,7 +1,12 @@
 // The kernels that every machine of an architecture has, and the choice among all.
-#include "blocks_kernels.hpp"
-#include "rows_kernels.hpp"
 #include "simd.hpp"
+
+#if NEST_WASM && !defined(NEST_TRANSFORMER)
+#define NEST_ROWS_ONLY  // what goes over the wire for static models
+#else
+#include "blocks_kernels.hpp"
+#endif
+#include "rows_kernels.hpp"
 
 namespace nestling {
 namespace {
@@ -242,7 +247,11 @@ const Kernels* kernels() {
     if (avx512) *next++ = kAvx512;
     if (__builtin_cpu_supports("avx2")) *next++ = kAvx2;
 #endif
+#ifdef NEST_ROWS_ONLY
+    *next++ = {kName, add_int8<V>, add_float<V>, nullptr, nullptr};
+#else
     *next++ = {kName, add_int8<V>, add_float<V>, pack<V>, read<V>};
+#endif
     *next = {};
     return true;
   }();

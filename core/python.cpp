@@ -347,94 +347,53 @@ class Reader {
   }
 
   void shape(size_t inner, size_t first, size_t seen, size_t dim, size_t head, size_t longest, size_t layers) {
-    Blocks& b = transformer_.blocks;
-    for (const size_t columns : {inner, seen, dim, head})
-      check(columns % kStrip == 0, "columns that are no multiple of sixteen");
-    b.stride = transformer_.table.dim();
-    check(seen > 0 && inner <= b.stride && first + seen <= b.stride, "columns that the rows lack");
-    check(head > 0 && dim > 0 && dim % head == 0, "heads that do not add up");
-    b.inner = inner, b.first = first, b.seen = seen, b.dim = dim, b.head = head, b.longest = longest;
-    b.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head)));
-    transformer_.layers(layers);
+    check(transformer_.shape(inner, first, seen, dim, head, longest, layers));
   }
 
-  // layer: of the blocks, or -1 for what is not in one. values: (in, out), scales: (out,).
-  void matrix(int64_t layer, const std::string& name, Array<int8_t, 2> values, Array<float, 1> scales,
+  // layer: of the blocks, or -1 for what is in none. values: (in, out), scales: (out,).
+  void matrix(int layer, const std::string& name, Array<int8_t, 2> values, Array<float, 1> scales,
               Maybe<Array<float, 1>> bias) {
-    Blocks& b = transformer_.blocks;
-    Matrix* found = name == "up" ? &b.up : name == "back" ? &b.back : name == "out" ? &b.out : nullptr;
-    if (layer >= 0) {
-      Block& block = transformer_.layer(within(layer));
-      found = name == "queries_keys_values" ? &block.queries_keys_values
-              : name == "attended"          ? &block.attended
-              : name == "wide"              ? &block.wide
-              : name == "narrow"            ? &block.narrow
-                                            : nullptr;
-    }
-    check(found, "no such matrix");
-    check(values.shape(0) % kStrip == 0 && values.shape(1) % kStrip == 0, "columns that are no multiple of sixteen");
-    check(scales.size() == values.shape(1) && (!bias || bias->size() == scales.size()), "scales or bias of another size");
-    transformer_.hold(*found, values.data(), values.shape(0), values.shape(1));
-    found->scales = keep(scales), found->bias = bias ? keep(*bias) : nullptr;
+    const size_t in = values.shape(0), out = values.shape(1);
+    check(scales.size() == out && (!bias || bias->size() == out), "scales or bias of another size");
+    check(transformer_.matrix(layer, name, values.data(), in, out, keep(scales), bias ? keep(*bias) : nullptr));
   }
 
-  void norm(int64_t layer, const std::string& name, Maybe<Array<float, 1>> weights, Maybe<Array<float, 1>> bias,
+  void norm(int layer, const std::string& name, Maybe<Array<float, 1>> weights, Maybe<Array<float, 1>> bias,
             float epsilon) {
-    Blocks& b = transformer_.blocks;
-    Norm* found = name == "seeing" ? &b.seeing : name == "input" ? &b.input : name == "last" ? &b.last : nullptr;
-    if (layer >= 0) {
-      Block& block = transformer_.layer(within(layer));
-      found = name == "attention" ? &block.attention : name == "feed" ? &block.feed : nullptr;
-    }
-    check(found, "no such norm");
+    const Blocks& b = transformer_.blocks();
     for (const auto& each : {weights, bias})
       check(!each || each->size() == (name == "seeing" ? b.seen : b.dim), "a norm of another size");
-    *found = {weights ? keep(*weights) : nullptr, bias ? keep(*bias) : nullptr, epsilon};
+    check(transformer_.norm(layer, name, weights ? keep(*weights) : nullptr, bias ? keep(*bias) : nullptr, epsilon));
   }
 
   void weigh(Array<float, 1> weights) {
-    check(weights.size() == transformer_.blocks.dim, "weights of another size");
-    transformer_.blocks.weigh = keep(weights);
+    check(weights.size() == transformer_.blocks().dim, "weights of another size");
+    transformer_.weigh(keep(weights));
   }
 
   void rotary(Array<float, 2> cosines, Array<float, 2> sines) {
-    Blocks& b = transformer_.blocks;
+    const Blocks& b = transformer_.blocks();
     for (const auto& each : {cosines, sines})
       check(each.shape(0) == b.longest && each.shape(1) == b.head / 2, "positions of another size");
-    b.cosines = keep(cosines), b.sines = keep(sines);
+    transformer_.rotary(keep(cosines), keep(sines));
   }
 
   void places(Array<float, 2> vectors) {
-    Blocks& b = transformer_.blocks;
+    const Blocks& b = transformer_.blocks();
     check(vectors.shape(0) == b.longest && vectors.shape(1) == b.dim, "positions of another size");
-    b.places = keep(vectors);
+    transformer_.places(keep(vectors));
   }
 
   const char* isa() const { return transformer_.isa(); }
 
   // Whether all is there that texts are read with.
-  void ready() const {
-    const Blocks& b = transformer_.blocks;
-    const auto fits = [](const Matrix& m, size_t in, size_t out) { check(m.in == in && m.out == out, "a matrix of another size"); };
-    check(b.stride == transformer_.table.dim() && b.dim > 0, "another table");
-    check(b.rotary() ? b.cosines && b.sines && b.last.weights : b.input.weights != nullptr, "no positions, or a norm less");
-    check(!b.inner || b.weigh, "no weights");
-    fits(b.up, b.seen, b.dim);
-    if (b.back.in) fits(b.back, b.dim, b.inner);
-    if (b.out.in) check(b.out.in == b.dim && !b.inner, "a matrix of another size");
-    for (size_t i = 0; i < b.layers; ++i) {
-      const Block& block = b.blocks[i];
-      fits(block.queries_keys_values, b.dim, 3 * b.dim), fits(block.attended, b.dim, b.dim);
-      fits(block.wide, b.dim, block.narrow.in), fits(block.narrow, block.wide.out, b.dim);
-      check(block.attention.weights && block.feed.weights, "a norm less");
-    }
-  }
+  void ready() const { check(transformer_.ready()); }
 
   // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
   nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
                                                   Array<int64_t, 1> starts, size_t threads) {
     ready();
-    const Blocks& b = transformer_.blocks;
+    const Blocks& b = transformer_.blocks();
     check(starts.size() > 0 && starts.data()[0] == 0 && ids.size() == weights.size(), "pieces of another size");
     const size_t n = starts.size() - 1, tokens = transformer_.table.tokens();
     const int64_t* const at = starts.data();
@@ -466,11 +425,6 @@ class Reader {
   const float* keep(T array) {
     kept_.push_back(nb::cast(array));
     return array.data();
-  }
-
-  size_t within(int64_t layer) const {
-    check(static_cast<size_t>(layer) < transformer_.blocks.layers, "no such layer");
-    return static_cast<size_t>(layer);
   }
 
   std::unique_ptr<Transformer::Room> borrow() {

@@ -5,6 +5,9 @@
 #include <cstdlib>
 
 #include "static.hpp"
+#ifdef NEST_TRANSFORMER
+#include "transformer.hpp"
+#endif
 
 using namespace nestling;
 
@@ -14,7 +17,13 @@ namespace {
 
 std::vector<AddedToken> added;
 Tokenizer tokenizer;
+#ifdef NEST_TRANSFORMER
+Transformer transformer{kernels()};
+Transformer::Room room;
+Table& table = transformer.table;
+#else
 Table table;
+#endif
 Scratch scratch;
 
 // A text's UTF-8 in a run of texts with a byte between each two. JavaScript knows its length in UTF-16 units, which is
@@ -154,3 +163,41 @@ void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, ui
   }
   pool.record(nullptr);
 }
+
+#ifdef NEST_TRANSFORMER
+EXPORT(blocks_shape)
+const char* blocks_shape(size_t inner, size_t first, size_t seen, size_t dim, size_t head, size_t longest,
+                         size_t layers) {
+  return transformer.shape(inner, first, seen, dim, head, longest, layers);
+}
+
+EXPORT(blocks_matrix)
+const char* blocks_matrix(int32_t layer, const char* name, size_t size, const int8_t* values, size_t in, size_t out,
+                          const float* scales, const float* bias) {
+  return transformer.matrix(layer, std::string(name, size), values, in, out, scales, bias);
+}
+
+EXPORT(blocks_norm)
+const char* blocks_norm(int32_t layer, const char* name, size_t size, const float* weights, const float* bias,
+                        float epsilon) {
+  return transformer.norm(layer, std::string(name, size), weights, bias, epsilon);
+}
+
+EXPORT(blocks_weigh) void blocks_weigh(const float* weights) { transformer.weigh(weights); }
+EXPORT(blocks_rotary) void blocks_rotary(const float* cosines, const float* sines) { transformer.rotary(cosines, sines); }
+EXPORT(blocks_places) void blocks_places(const float* vectors) { transformer.places(vectors); }
+EXPORT(blocks_ready) const char* blocks_ready() { return transformer.ready(); }
+
+// The sums of n pieces of texts, whose tokens lie end to end: `lengths` of them. sums: (n, columns of a vector).
+EXPORT(blocks_read)
+void blocks_read(const uint32_t* ids, const float* weights, const uint32_t* lengths, size_t n, float* sums) {
+  std::vector<int64_t> starts(n + 1);
+  for (size_t i = 0; i < n; ++i) starts[i + 1] = starts[i] + lengths[i];
+  transformer.read(ids, weights, starts.data(), n, room, sums);
+}
+
+// The vector of the sum of `count` rows, which changes on the way.
+EXPORT(finish) void finish(float* sums, size_t dim, size_t count, bool normalize, float* out) {
+  put_vector(sums, dim, count, normalize, Dtype::Float32, out);
+}
+#endif

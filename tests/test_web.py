@@ -7,7 +7,6 @@ Needs what web/packages.sh and `npm ci --prefix web` install.
 import json
 import os
 import random
-import re
 import shutil
 import struct
 import subprocess
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 
 import nestling
-from nestling.model.graph import OPERATIONS
 from nestling.model.load import shipped
 from nestling.model.static import StaticModel
 from nestling.model.transformer import TransformerModel
@@ -42,7 +40,7 @@ LACKING = [
     for what, there in {
         "node": shutil.which("node"),
         "chromium": Path(CHROMIUM).exists(),
-        **{name: (WEB / "node_modules" / name).exists() for name in ("playwright-core", "onnxruntime-web")},
+        **{name: (WEB / "node_modules" / name).exists() for name in ("playwright-core",)},
     }.items()
     if not there
 ]
@@ -209,13 +207,15 @@ def write_hostile(folder: Path) -> None:
 
 
 def write_transformers(folder: Path) -> None:
-    """Transformers with Python's vectors, and some whose graphs are not what they should be."""
+    """Transformers with Python's vectors, and some whose blocks are not what they should be."""
     texts = [*real_texts()[:150], *ODD, "dog " * 700, ""]
     shutil.copy(shipped()["micro"], folder / "micro.nest")
     TransformerModel(parts_of(student_of("wordpiece"), "wordpiece")).save(folder / "wordpiece.nest")
+    shutil.copy(shipped()["mini"], folder / "mini.nest")
     ways: list[tuple[str, str, dict[str, Any]]] = [
         ("micro", "text", {}), ("micro", "query", {"dim": 64}), ("micro", "document", {"normalize": False}),
         ("micro", "text", {"task": "doc", "overflow": "cut"}), ("wordpiece", "text", {}), ("wordpiece", "query", {}),
+        ("mini", "document", {}),
     ]  # fmt: skip
     runs = []
     for number, (name, role, options) in enumerate(ways):
@@ -227,11 +227,19 @@ def write_transformers(folder: Path) -> None:
         file = f"transformer-{number}.bin"
         runs.append({"model": name, "role": role, "options": options, "file": file, "cut": cut})
     document, tensors = taken_apart(folder / "micro.nest")
-    graph, hostile = tensors["graph"].tobytes(), []
-    lacking = graph.replace(b"weigh.weight", b"weigh.height")
-    for number, bad in enumerate((graph[:-9], b"", graph.replace(b"Softmax", b"Sofimax"), lacking)):
+    up, wide, hostile = "body.up.weight", "body.blocks.1.wide.weight", []
+    for number, change in enumerate((
+        {up: None}, {wide: None}, {f"{wide}.scales": None}, {"body.weigh.weight": None},
+        {"body.blocks.1.narrow.weight": None}, {up: tensors[up][:128]},
+        {up: tensors[up][:, :120]}, {wide: tensors[wide][:, :500]}, {"body.more": tensors[up]},
+        {"body.last.weight": np.full(128, np.nan, np.float32)}, {"body.places": tensors[up]}, {"head": 48}, {"head": 0},
+        {"task_tokens": {"qry": 1 << 20}, "routes": {}},
+    )):  # fmt: skip
+        said = {name: value for name, value in change.items() if name in document}
+        changed = {**tensors, **{name: value for name, value in change.items() if name not in document}}
         hostile.append(f"hostile-{number}.nest")
-        put_together(folder / hostile[-1], document, {**tensors, "graph": np.frombuffer(bad, np.uint8)})
+        kept = {name: value for name, value in changed.items() if value is not None}
+        put_together(folder / hostile[-1], {**document, **said}, kept)
     said = {"texts": texts, "runs": runs, "hostile": hostile}
     (folder / "transformers.json").write_text(json.dumps(said))
 
@@ -254,23 +262,22 @@ def test_the_same_vectors_in_a_worker(report: Any) -> None:
     assert report["worker"] is True
 
 
-def test_transformers_have_python_s_vectors(report: Any) -> None:
-    assert len(report["transformer"]["runs"]) == 6
+def test_transformers_have_python_s_vectors_to_the_bit(report: Any) -> None:
+    assert len(report["transformer"]["runs"]) == 7
     for run in report["transformer"]["runs"]:
         assert run["fits"], run
-        assert run["largest"] < 2e-6, run
+        assert run["different"] == 0, run
         assert run["alone"] == 0, run
 
 
 def test_what_a_transformer_gives_and_refuses(report: Any) -> None:
     uses = report["transformer"]["uses"]
     given = {
-        "tasks": ["qry", "doc", "sym"], "tokens": [4, [2, 0]], "a tier at load": True, "two at once": True,
-        "into an array": True,
+        "tasks": ["qry", "doc", "sym"], "tokens": [4, [2, 0]], "a tier at load": True, "into an array": True,
     }  # fmt: skip
     assert {name: uses[name] for name in given} == given
     refused = {
-        "without onnxruntime-web": "micro is a transformer. The module onnxruntime-web was expected, ",
+        "another wasm": "A nestling.wasm without transformers was given. This model needs nestling-transformer.wasm. ",
         "another task": 'task "nli" is not a task of micro. It has qry, doc, sym. ',
         "a text that is too long": "texts[1] is too long. micro takes at most 1024 tokens. ",
     }
@@ -278,16 +285,10 @@ def test_what_a_transformer_gives_and_refuses(report: Any) -> None:
         assert uses[name].startswith(f"NestlingError: {said}"), uses[name]
 
 
-def test_graphs_that_are_wrong_give_errors(report: Any) -> None:
-    assert len(report["transformer"]["hostile"]) == 4
+def test_blocks_that_are_wrong_give_errors(report: Any) -> None:
+    assert len(report["transformer"]["hostile"]) == 14
     for said in report["transformer"]["hostile"]:
         assert said.startswith("NestlingError: The model file has "), said
-
-
-def test_the_browser_lets_through_the_same_operations() -> None:
-    source = (WEB / "graph.js").read_text()
-    quoted = source.partition("OPERATIONS = new Set(")[2].partition(".split")[0]
-    assert set("".join(re.findall(r'"([^"]*)"', quoted)).split()) == OPERATIONS
 
 
 # --- hostile files

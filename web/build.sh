@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes web/nestling.wasm and web/nestling-unigram.wasm, which also has Unigram, from core/. web/build.sh --check says
-# whether those that are there are what the sources give.
+# Makes web/nestling.wasm from core/; nestling-unigram.wasm, which also has Unigram; and nestling-transformer.wasm, which
+# has the blocks of transformers as well. web/build.sh --check says whether those that are there are what the sources give.
 # Needs emcc: web/packages.sh installs it. The same version gives the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,7 +11,7 @@ trap 'rm -rf "$made"' EXIT
 
 # -ffp-contract=off: a fused multiply-add would round otherwise than Python's build of the same sources.
 build() {  # NAME OPTIONS...
-  emcc -std=c++17 -O3 -msimd128 -ffp-contract=off -fno-exceptions -fno-rtti -Wall -Wextra "${@:2}" \
+  emcc -std=c++17 -O3 -msimd128 -ffp-contract=off -fno-exceptions -fno-rtti -Wall -Wextra -Wno-unused-const-variable "${@:2}" \
     ../core/wasm.cpp ../core/kernels.cpp -o "$made/$1" \
     -sSTANDALONE_WASM --no-entry -sMALLOC=emmalloc \
     -sALLOW_MEMORY_GROWTH -sINITIAL_MEMORY=1MB -sTOTAL_STACK=256KB -sMAXIMUM_MEMORY=2GB
@@ -26,3 +26,4 @@ build() {  # NAME OPTIONS...
 check=$([ "${1:-}" = --check ] && echo yes || true)
 build nestling.wasm -DNEST_WORDPIECE_ONLY
 build nestling-unigram.wasm
+build nestling-transformer.wasm -DNEST_TRANSFORMER

@@ -51,6 +51,9 @@ export class Model {
   get fingerprint() {
     return this.document.fingerprint;
   }
+  get tasks() {
+    return [...Object.keys(this.document.prompts), ...Object.keys(this.document.task_tokens)];
+  }
 
   encode(texts, options = {}) {
     return this.#encode(texts, options, "text");
@@ -76,20 +79,25 @@ export class Model {
     const { listed, single } = list(texts);
     checkDim(this, dim);
     oneOf("overflow", overflow, ["cut", "error", "split"]);
-    const task = this.taskOf(role, options.task);
+    const task = this.#taskOf(role, options.task);
     const prompt = Object.hasOwn(this.document.prompts, task) ? this.document.prompts[task] : "";
     const data = outputOf(out, listed.length * dim);
-    const done = (cut) => {
-      if (cut) this.#warn(cut, listed.length);
-      return single ? data : new Vectors(data, dim, cut);
-    };
     const cut = this.fill(data, listed, { dim, task, prompt, normalize, overflow, errors });
-    return cut instanceof Promise ? cut.then(done) : done(cut);
+    if (cut) this.#warn(cut, listed.length);
+    return single ? data : new Vectors(data, dim, cut);
   }
 
-  /** The task of texts that are a "query", a "document" or any "text". */
-  taskOf(role) {
-    return role;
+  /** The task that is asked for, or that the model's file says. */
+  #taskOf(role, asked) {
+    const { routes } = this.document;
+    if (asked === undefined) return Object.hasOwn(routes, role) ? routes[role] : role;
+    if (asked && !this.tasks.includes(asked))
+      fail(
+        `task ${quote(asked)} is not a task of ${this.name}.`,
+        `It has ${this.tasks.join(", ") || "none"}.`,
+        "Leave task out or choose one.",
+      );
+    return asked;
   }
 
   tooLong(index) {

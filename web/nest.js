@@ -89,6 +89,7 @@ const KEYS = {
   name: [isString, "unnamed"],
   description: [isString, ""],
   inner: [(value) => isWhole(value, 0, MOST_DIM), 0],
+  head: [(value) => isWhole(value, 0, MOST_DIM), 0],
   task_tokens: [(value) => isObject(value) && Object.values(value).every((id) => isWhole(id)), {}],
   routes: [isStrings, {}],
   drop: [(value) => isList(value, (id) => isWhole(id)), []],
@@ -115,7 +116,8 @@ function readDocument(metadata) {
     document[key] = value;
   }
   if (document.dims[0] !== document.dim) damaged(`dims that do not begin with ${document.dim}`);
-  if (document.architecture === "static" && ["inner", "task_tokens", "routes"].some((key) => Object.hasOwn(given, key)))
+  const others = ["inner", "head", "task_tokens", "routes"].some((key) => Object.hasOwn(given, key));
+  if (document.architecture === "static" && others)
     damaged("keys that a static model does not have");
   return document;
 }

@@ -10,7 +10,10 @@ export class NestlingError extends Error {}
 export interface LoadOptions {
   /** One of the model's tiers, to be its largest. */
   dim?: number;
-  /** Where nestling.wasm is, its bytes, or its compiled module; by default it lies beside nestling.js. */
+  /**
+   * Where nestling.wasm is (nestling-unigram.wasm for a Unigram tokenizer, nestling-transformer.wasm for a transformer), its
+   * bytes, or its compiled module; by default it lies beside nestling.js.
+   */
   wasm?: string | URL | ArrayBuffer | ArrayBufferView | WebAssembly.Module;
 }
 
@@ -18,9 +21,6 @@ export type Source = string | URL | ArrayBuffer | ArrayBufferView | Response | B
 
 /** Loads a .nest file from a URL, a path (in Node), bytes, or what has them: a Response, a Blob, a File. */
 export function load(source: Source, options?: LoadOptions): Promise<Model>;
-
-/** The same for a transformer as well, which `onnxruntime` runs: the module onnxruntime-web. */
-export function load(source: Source, options: LoadOptions & { onnxruntime: object }): Promise<Model | Transformer>;
 
 export interface EncodeOptions {
   /** One of the model's `dims`; the largest by default. */
@@ -34,12 +34,14 @@ export interface EncodeOptions {
   overflow?: "cut" | "error" | "split";
   /** Of half a character (a lone surrogate): refuse it, the default, or put U+FFFD there. */
   errors?: "strict" | "replace";
+  /** Of a transformer: one of its `tasks`, or "" for none; by default what the model's file says. */
+  task?: string;
   /** To fill instead of a new array: as many texts times dim. */
   out?: Float32Array;
 }
 
-/** What a file says of its model. */
-export interface About {
+/** A model of what a file holds. */
+export interface Model {
   readonly name: string;
   readonly description: string;
   readonly licence: string;
@@ -53,43 +55,22 @@ export interface About {
   readonly dims: readonly number[];
   /** The longest text in tokens, null for no limit. */
   readonly maxTokens: number | null;
+  /** The tasks that have a prompt, or a token, of their own. */
+  readonly tasks: string[];
 
   /** Tokens of a text, unknown ones included; of an array, those of each. */
   countTokens(text: string, options?: Pick<EncodeOptions, "errors">): number;
   countTokens(texts: Iterable<string>, options?: Pick<EncodeOptions, "errors">): number[];
-}
 
-/** A static model. */
-export interface Model extends About {
   /** A text's vector; of an array of texts, their Vectors. Zeros where there is no known token. */
   encode(text: string, options?: EncodeOptions): Float32Array;
   encode(texts: Iterable<string>, options?: EncodeOptions): Vectors;
-  /** encode with the model's prompt for queries, if it has one. */
+  /** encode with the model's prompt or task for queries, if it has one. */
   encodeQuery(text: string, options?: EncodeOptions): Float32Array;
   encodeQuery(texts: Iterable<string>, options?: EncodeOptions): Vectors;
-  /** encode with the model's prompt for documents, if it has one. */
+  /** encode with the model's prompt or task for documents, if it has one. */
   encodeDocument(text: string, options?: EncodeOptions): Float32Array;
   encodeDocument(texts: Iterable<string>, options?: EncodeOptions): Vectors;
-}
-
-export interface TaskOptions extends EncodeOptions {
-  /** One of `tasks`, or "" for none; by default what the model's file says. */
-  task?: string;
-}
-
-/** A small transformer: the same, with promises, and tasks. */
-export interface Transformer extends About {
-  /** The tasks that have a prompt, or a token, of their own. */
-  readonly tasks: string[];
-
-  encode(text: string, options?: TaskOptions): Promise<Float32Array>;
-  encode(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
-  /** encode with the model's task for queries. */
-  encodeQuery(text: string, options?: TaskOptions): Promise<Float32Array>;
-  encodeQuery(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
-  /** encode with the model's task for documents. */
-  encodeDocument(text: string, options?: TaskOptions): Promise<Float32Array>;
-  encodeDocument(texts: Iterable<string>, options?: TaskOptions): Promise<Vectors>;
 }
 
 /** Vectors of texts, end to end. */

@@ -9,16 +9,17 @@ import { compilePlan } from "./plan.js";
 
 export { NestlingError, Vectors };
 
-export async function load(source, { dim, wasm, onnxruntime } = {}) {
+export async function load(source, { dim, wasm } = {}) {
   const module = wasm === undefined ? compileOurs("WordPiece") : compile(wasm); // while the model is on its way
   const [file] = await Promise.all([read(source), module]);
   const { document, tensors } = readNest(file);
   const tokenizer = await readTokenizer(tensors);
-  const core = new Core(await (wasm === undefined ? compileOurs(tokenizer.kind) : module));
+  const kind = document.architecture === "transformer" ? "Transformer" : tokenizer.kind;
+  const core = new Core(await (wasm === undefined ? compileOurs(kind) : module));
   buildTokenizer(core, tokenizer);
-  if (document.architecture === "transformer") {
+  if (kind === "Transformer") {
     const { loadTransformer } = await import("./transformer.js");
-    return loadTransformer(core, document, tensors, checkOthers, dim, onnxruntime);
+    return loadTransformer(core, document, tensors, checkOthers, dim);
   }
   const layout = layOut(document, tensors);
   checkOthers(document, tensors, layout.size);
@@ -106,6 +107,7 @@ async function fetchBytes(place) {
 const OURS = {
   WordPiece: () => new URL("./nestling.wasm", import.meta.url),
   Unigram: () => new URL("./nestling-unigram.wasm", import.meta.url),
+  Transformer: () => new URL("./nestling-transformer.wasm", import.meta.url),
 };
 const compiled = {}; // once for all models
 
