@@ -1,4 +1,4 @@
-// What every model offers, and what encode takes and gives: nestling.d.ts says what it means.
+// What every model offers: nestling.d.ts says what it means.
 
 import { fail, noText, oneOf, quote } from "./nest.js";
 
@@ -87,7 +87,7 @@ export class Model {
     return single ? data : new Vectors(data, dim, cut);
   }
 
-  /** The task that is asked for, or that the model's file says. */
+  /** What is asked for, or what the file says. */
   #taskOf(role, asked) {
     const { routes } = this.document;
     if (asked === undefined) return Object.hasOwn(routes, role) ? routes[role] : role;
@@ -95,7 +95,7 @@ export class Model {
       fail(
         `task ${quote(asked)} is not a task of ${this.name}.`,
         `It has ${this.tasks.join(", ") || "none"}.`,
-        "Leave task out or choose one.",
+        "Choose one.",
       );
     return asked;
   }

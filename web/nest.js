@@ -116,9 +116,8 @@ function readDocument(metadata) {
     document[key] = value;
   }
   if (document.dims[0] !== document.dim) damaged(`dims that do not begin with ${document.dim}`);
-  const others = ["inner", "head", "task_tokens", "routes"].some((key) => Object.hasOwn(given, key));
-  if (document.architecture === "static" && others)
-    damaged("keys that a static model does not have");
+  const more = ["inner", "head", "task_tokens", "routes"].some((key) => Object.hasOwn(given, key));
+  if (more && document.architecture === "static") damaged("keys of a transformer");
   return document;
 }
 

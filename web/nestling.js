@@ -1,5 +1,4 @@
-// Text embeddings in a browser, a worker, Node or Deno: a .nest file and the C++ core as WebAssembly (core/wasm.cpp). What
-// is exported here stands in nestling.d.ts.
+// Text embeddings in a browser, a worker or Node: a .nest file and core/wasm.cpp. Exports stand in nestling.d.ts.
 
 import { Core, Room, buildTable, buildTokenizer } from "./core.js";
 import { layOut } from "./layout.js";
@@ -103,7 +102,7 @@ async function fetchBytes(place) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-// What lies beside this file, written so that bundlers find it. Most models need the first, which is half as large.
+// What lies beside this file, written so that bundlers find it; most models need the first.
 const OURS = {
   WordPiece: () => new URL("./nestling.wasm", import.meta.url),
   Unigram: () => new URL("./nestling-unigram.wasm", import.meta.url),
