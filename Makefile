@@ -43,7 +43,7 @@ bench: .venv/test
 		--beside $(DATA)/peers/potion-base-4M-int8 --beside model2vec:$(DATA)/peers/potion-base-4M-int8 \
 		--beside minilm-onnx:$(CACHE)/teachers/minilm --beside $(CACHE)/teachers/bge-small \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/speed.json
-	$(BIN)/nestling speed micro --beside int8-fast:micro --beside mini --beside int8-fast:mini --beside static \
+	$(BIN)/nestling speed micro --beside onnxruntime:micro --beside mini --beside onnxruntime:mini --beside static \
 		--beside minilm-int8:$(CACHE)/teachers/minilm --beside minilm-onnx:$(CACHE)/teachers/minilm \
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/transformer_speed.json
 	$(BIN)/python benchmarks/core_speed.py

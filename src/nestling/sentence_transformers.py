@@ -46,7 +46,7 @@ class Nestling(InputModule):
         return cls(load_transformer(folder if folder.is_dir() else model_name_or_path))
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
-        """Vectors at once: what lies between them and texts is onnxruntime's."""
+        """Vectors at once: what lies between them and texts is the core's."""
         tasks = {task_prompt(task): task for task in self.model.document.task_tokens}
         task = tasks.get(prompt or "")
         if prompt and not task:
