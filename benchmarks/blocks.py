@@ -1,10 +1,11 @@
 """What blocks behind a static model are worth, one change at a time, on a small scale and without any test split.
 
-    python benchmarks/blocks.py [--texts N] [--pairs N] [--only NAME]
+    python benchmarks/blocks.py [--texts N] [--pairs N] [--only NAME] [--speeds]
 
 Students of the static model that recipes/micro.toml makes, whose stages the cache has from there, on a part of its
 texts, once; and, for pairs and tasks, on some of its pairs, without those that the proxy asks. Judged with
-benchmarks/proxy.py. Writes benchmarks/results/blocks.json.
+benchmarks/proxy.py. Writes benchmarks/results/blocks.json; with --speeds only how fast each is, anew, which no training
+changes.
 """
 
 import argparse
@@ -98,8 +99,12 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=6_000)
     parser.add_argument("--only", help="This variant alone; the others stay.")
+    parser.add_argument("--speeds", action="store_true", help="How fast each is alone; the rest stays.")
     given = parser.parse_args()
     trials = Trials(given.texts, given.pairs)
+    if given.speeds:
+        measure_speeds(trials)
+        return
     lines = {line["name"]: line for line in json.loads(PATH.read_text())["lines"]} if given.only else {}
 
     def note(line: dict[str, Any]) -> None:
@@ -126,6 +131,21 @@ def main() -> None:
             note(trials.judge(name, student, trials.body))
             for task in ("sym", "qry") if tasks else ():
                 note(trials.judge(f"{name}, all texts as {task}", student, trials.body, task))
+
+
+def measure_speeds(trials: Trials) -> None:
+    """Note how fast each kind of student is. Pairs and tasks change none."""
+    report = json.loads(PATH.read_text())
+    usual = next(iter(VARIANTS))
+    for line in report["lines"]:
+        if line["parameters"]:
+            body = replace(trials.body, **VARIANTS.get(line["name"], VARIANTS[usual])[0])
+            student = new_student(trials.model, body, 0, trials.encoder if body.encoder else None)
+            line["speed"] = speed(to_model(student, trials.model, body), trials.texts)
+        else:
+            line["speed"] = speed(trials.model, trials.texts)
+        print(line, flush=True)
+    PATH.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

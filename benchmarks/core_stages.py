@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def build(scratch: Path) -> Path:
-    sources = {"bench/stages.cpp": [], "kernels.cpp": []}
+    sources = {"bench/stages.cpp": [], "kernels.cpp": [], "kernels_plain.cpp": []}
     if platform.machine() == "x86_64":
         sources = {each: ["-DNEST_WIDE=1"] for each in sources} | WIDE
     objects = []

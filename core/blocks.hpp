@@ -42,11 +42,11 @@ struct Blocks {
   Norm seeing, input, last;    // of what is seen; of what goes in; of what comes out, where positions are rotary
   const Block* blocks = nullptr;
   size_t layers = 0;
-  const float* weigh = nullptr;                        // of the columns within: what a row weighs beside one
-  const float *cosines = nullptr, *sines = nullptr;    // (longest, head / 2) of rotary positions
-  const float* places = nullptr;                       // (longest, dim) of others
-  bool rotary() const { return places == nullptr; }
-  size_t vector() const { return inner ? inner : out.in ? out.out : dim; }
+  const float* weigh = nullptr;                      // of the columns within: what a row weighs beside one
+  bool rotary = true;                                // else positions are added
+  const float *cosines = nullptr, *sines = nullptr;  // (longest, head / 2) of rotary positions
+  const float* places = nullptr;                     // (longest, dim) of others
+  size_t vector = 0;                                 // columns of what comes out
 };
 
 // Tokens of n pieces of texts end to end, piece i from starts[i] to starts[i + 1], counted from 0: the row of each.

@@ -1,6 +1,6 @@
 // The blocks of blocks.hpp, written once over a type V that stands for a vector register, as rows_kernels.hpp is.
 //
-// Besides what that asks of it, V has sub, div, max; Float exponent(Float x, Float n): x times 2^n, n a whole number plus
+// Besides what that asks of it, V has sub, max; Float exponent(Float x, Float n): x times 2^n, n a whole number plus
 // kMagic; and for whole numbers Act, the kDepth of which a lane takes at once, int16 or uint8 with kShift added;
 // Whole, int32 lanes; Words, weights of kDepth inputs a lane: words(const int8_t*), whole(const int32_t*),
 // spread(const Act*), dot(Whole, Words, Whole), to_float(Whole), put(Act*, Float) which rounds. kRows, kStrips: of a tile.
@@ -294,7 +294,7 @@ void enter(const Blocks& b, const Batch& batch, size_t total, const BlocksRoom& 
     normalize<V>(b.seeing, batch.rows + t * b.stride + b.first, n, b.stride, b.seen, room.held);
     multiply<V, false>(b.up, room.held, n, room, room.x + t * b.dim);
   });
-  if (b.rotary()) return;
+  if (b.rotary) return;
   each(batch, [&](size_t, size_t first, size_t n) {
     float* const own = room.x + first * b.dim;
     for (size_t c = 0; c < n * b.dim; ++c) own[c] += b.places[c];
@@ -307,19 +307,19 @@ template <class V>
 void through(const Blocks& b, const Block& block, const Batch& batch, size_t total, const BlocksRoom& room) {
   const size_t dim = b.dim;
   const auto before = [&](const Norm& norm, size_t t, size_t n) -> const float* {
-    if (!b.rotary()) return room.x + t * dim;
+    if (!b.rotary) return room.x + t * dim;
     normalize<V>(norm, room.x + t * dim, n, dim, dim, room.held);
     return room.held;
   };
   const auto behind = [&](const Norm& norm, size_t t, size_t n) {
-    if (!b.rotary()) normalize<V>(norm, room.x + t * dim, n, dim, dim, room.x + t * dim);
+    if (!b.rotary) normalize<V>(norm, room.x + t * dim, n, dim, dim, room.x + t * dim);
   };
   tiles(total, [&](size_t t, size_t n) {
     multiply<V, false>(block.queries_keys_values, before(block.attention, t, n), n, room, room.joined + t * 3 * dim);
   });
   each(batch, [&](size_t, size_t first, size_t n) {
     float* const joined = room.joined + first * 3 * dim;
-    for (size_t t = 0; b.rotary() && t < n; ++t) rotate(b, t, joined + t * 3 * dim);
+    for (size_t t = 0; b.rotary && t < n; ++t) rotate(b, t, joined + t * 3 * dim);
     attend<V>(b, joined, n, room, room.mixed + first * dim);
   });
   tiles(total, [&](size_t t, size_t n) {
@@ -347,11 +347,11 @@ void read(const Blocks& b, const Batch& batch, const BlocksRoom& room, float* su
   const size_t total = static_cast<size_t>(batch.starts[batch.n]);
   enter<V>(b, batch, total, room);
   for (size_t layer = 0; layer < b.layers; ++layer) through<V>(b, b.blocks[layer], batch, total, room);
-  if (b.rotary()) normalize<V>(b.last, room.x, total, b.dim, b.dim, room.x);
+  if (b.rotary) normalize<V>(b.last, room.x, total, b.dim, b.dim, room.x);
   for (size_t t = 0; b.inner && t < total; ++t)
     room.near[t] = 1.0f + dot<V>(room.x + t * b.dim, b.weigh, b.dim);
   each(batch, [&](size_t i, size_t first, size_t n) {
-    float* const own = sums + i * b.vector();
+    float* const own = sums + i * b.vector;
     const float* const x = room.x + first * b.dim;
     if (b.inner) add_up(batch.rows + first * b.stride, b.stride, room.near + first, n, b.inner, own);
     if (b.back.in || b.out.in) add_up(x, b.dim, nullptr, n, b.dim, room.held);

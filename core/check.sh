@@ -57,7 +57,8 @@ build_fuzzers() {
     compile $watched -mavx512f -mavx512bw -mavx512vnni -c core/kernels_vnni.cpp -o "$OUT/objects/vnni.o"
   fi
   compile $watched $wide -c core/kernels.cpp -o "$OUT/objects/kernels.o"
-  compile core/fuzz/page_end.cpp core/kernels.cpp -o "$OUT/page_end"
+  compile $watched -c core/kernels_plain.cpp -o "$OUT/objects/plain.o"
+  compile core/fuzz/page_end.cpp core/kernels.cpp core/kernels_plain.cpp -o "$OUT/page_end"
   for name in $HARNESSES; do
     compile $watched -fsanitize=fuzzer "core/fuzz/fuzz_$name.cpp" "$OUT"/objects/*.o -o "$OUT/fuzz_$name"
   done

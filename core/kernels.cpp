@@ -1,4 +1,4 @@
-// The kernels that every machine of an architecture has, and the choice among all.
+// The kernels that every machine of an architecture has, with 128 bits, and the choice among all.
 #include "simd.hpp"
 
 #if NEST_WASM && !defined(NEST_TRANSFORMER)
@@ -49,7 +49,6 @@ struct V {
   using Words = __m128i;
   static constexpr int kDepth = 2, kShift = 0, kRows = 2, kStrips = 1;
   static NEST_INLINE Float sub(Float a, Float b) { return _mm_sub_ps(a, b); }
-  static NEST_INLINE Float div(Float a, Float b) { return _mm_div_ps(a, b); }
   static NEST_INLINE Float max(Float a, Float b) { return _mm_max_ps(a, b); }
   static NEST_INLINE Float exponent(Float x, Float n) {
     return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(_mm_castps_si128(n), 23)));
@@ -101,7 +100,6 @@ struct V {
   using Words = int16x8_t;
   static constexpr int kDepth = 2, kShift = 0, kRows = 4, kStrips = 1;
   static NEST_INLINE Float sub(Float a, Float b) { return vsubq_f32(a, b); }
-  static NEST_INLINE Float div(Float a, Float b) { return vdivq_f32(a, b); }
   static NEST_INLINE Float max(Float a, Float b) { return vmaxq_f32(a, b); }
   static NEST_INLINE Float exponent(Float x, Float n) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vreinterpretq_s32_f32(n), 23)));
@@ -153,7 +151,6 @@ struct V {
   using Words = v128_t;
   static constexpr int kDepth = 2, kShift = 0, kRows = 2, kStrips = 1;
   static NEST_INLINE Float sub(Float a, Float b) { return wasm_f32x4_sub(a, b); }
-  static NEST_INLINE Float div(Float a, Float b) { return wasm_f32x4_div(a, b); }
   static NEST_INLINE Float max(Float a, Float b) { return wasm_f32x4_max(a, b); }
   static NEST_INLINE Float exponent(Float x, Float n) { return wasm_i32x4_add(x, wasm_i32x4_shl(n, 23)); }
   static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
@@ -185,49 +182,6 @@ NEST_INLINE void int8_block<V, V::kRegisters>(const int8_t* rows, size_t stride,
   }
   for (int r = 0; r < V::kRegisters; ++r) V::store(sums + r * V::kFloats, total[r]);
 }
-#else
-constexpr const char* kName = "scalar";
-struct V {
-  using Float = float;
-  using Short = int16_t;
-  static constexpr int kFloats = 1, kShorts = 1, kRegisters = 16;
-  static NEST_INLINE Float load(const float* p) { return *p; }
-  static NEST_INLINE Float from_int8(const int8_t* p) { return static_cast<float>(*p); }
-  static NEST_INLINE Float all(float x) { return x; }
-  static NEST_INLINE Float zero() { return 0; }
-  static NEST_INLINE Float mul(Float a, Float b) { return a * b; }
-  static NEST_INLINE Float add(Float a, Float b) { return a + b; }
-  static NEST_INLINE void store(float* p, Float a) { *p = a; }
-  static NEST_INLINE Short short_zero() { return 0; }
-  static NEST_INLINE Short short_from_int8(const int8_t* p) { return *p; }
-  static NEST_INLINE Short short_add(Short a, Short b) { return static_cast<Short>(a + b); }
-  static NEST_INLINE void spill(int32_t* p, Short a) { *p += a; }
-
-  using Act = int16_t;
-  using Whole = int32_t;
-  using Words = std::array<int32_t, 2>;
-  static constexpr int kDepth = 2, kShift = 0, kRows = 1, kStrips = 1;
-  static NEST_INLINE Float sub(Float a, Float b) { return a - b; }
-  static NEST_INLINE Float div(Float a, Float b) { return a / b; }
-  static NEST_INLINE Float max(Float a, Float b) { return a > b ? a : b; }
-  static NEST_INLINE Float exponent(Float x, Float n) {
-    uint32_t bits, more;
-    memcpy(&bits, &x, 4), memcpy(&more, &n, 4);
-    bits += more << 23;
-    memcpy(&x, &bits, 4);
-    return x;
-  }
-  static NEST_INLINE Words words(const int8_t* p) { return {p[0], p[1]}; }
-  static NEST_INLINE Whole whole(const int32_t* p) { return *p; }
-  static NEST_INLINE Words spread(const Act* p) { return {p[0], p[1]}; }
-  static NEST_INLINE Whole dot(Whole total, Words words, Words act) {
-    return total + words[0] * act[0] + words[1] * act[1];
-  }
-  static NEST_INLINE Float to_float(Whole a) { return static_cast<float>(a); }
-  static NEST_INLINE void put(Act* p, Float a) {  // what is no number is kept out of whole ones
-    *p = a >= -127 && a <= 127 ? static_cast<Act>(std::nearbyint(a)) : 0;
-  }
-};
 #endif
 
 }  // namespace
@@ -235,9 +189,10 @@ struct V {
 #if NEST_WIDE
 extern const Kernels kAvx2, kAvx512, kVnni;
 #endif
+extern const Kernels kPlain;
 
 const Kernels* kernels() {
-  static Kernels found[5];
+  static Kernels found[6];
   static const bool filled = [] {
     Kernels* next = found;
 #if NEST_WIDE
@@ -250,7 +205,12 @@ const Kernels* kernels() {
 #ifdef NEST_ROWS_ONLY
     *next++ = {kName, add_int8<V>, add_float<V>, nullptr, nullptr};
 #else
+#if NEST_128
     *next++ = {kName, add_int8<V>, add_float<V>, pack<V>, read<V>};
+#endif
+#if !NEST_WASM
+    *next++ = kPlain;
+#endif
 #endif
     *next = {};
     return true;

@@ -37,7 +37,6 @@ struct V {
   using Words = __m256i;
   static constexpr int kDepth = 2, kShift = 0, kRows = 4, kStrips = 1;
   static NEST_INLINE Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
-  static NEST_INLINE Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
   static NEST_INLINE Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
   static NEST_INLINE Float exponent(Float x, Float n) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));

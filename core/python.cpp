@@ -9,8 +9,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 #include "python_texts.hpp"
@@ -191,16 +191,28 @@ class Rows {
 
 constexpr size_t kMostThreads = 256;
 
-// Runs `worker` in up to `threads` threads, this one among them.
+// Runs `worker` in up to `threads` threads, this one among them. What it throws anywhere, memory being at its end, is
+// thrown here once all are done.
 template <class Worker>
 void in_threads(size_t threads, const Worker& worker) {
+  std::exception_ptr thrown;
+  std::mutex mutex;
+  const auto guarded = [&] {
+    try {
+      worker();
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex);
+      thrown = std::current_exception();
+    }
+  };
   std::vector<std::thread> others;
   try {
-    while (others.size() + 1 < std::min(threads, kMostThreads)) others.emplace_back(worker);
-  } catch (const std::system_error&) {  // the machine has no more; those that there are do the work
+    while (others.size() + 1 < std::min(threads, kMostThreads)) others.emplace_back(guarded);
+  } catch (const std::exception&) {  // the machine has no more; those that there are do the work
   }
-  worker();
+  guarded();
   for (std::thread& other : others) other.join();
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 class Model {
@@ -387,7 +399,7 @@ class Reader {
   const char* isa() const { return transformer_.isa(); }
 
   // Whether all is there that texts are read with.
-  void ready() const { check(transformer_.ready()); }
+  void ready() { check(transformer_.ready()); }
 
   // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
   nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
@@ -401,7 +413,7 @@ class Reader {
     for (size_t i = 0; i < n; ++i)
       check(at[i] <= at[i + 1] && static_cast<size_t>(at[i + 1] - at[i]) <= b.longest, "a piece that is too long");
     for (size_t t = 0; t < ids.size(); ++t) check(ids.data()[t] < tokens, "an id that the table lacks");
-    auto* const made = new std::vector<float>(n * b.vector());
+    auto* const made = new std::vector<float>(n * b.vector);
     nb::capsule owner(made, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
     {
       nb::gil_scoped_release unlocked;
@@ -412,12 +424,12 @@ class Reader {
         std::unique_ptr<Transformer::Room> room = borrow();
         for (size_t span; (span = next.fetch_add(1)) + 1 < spans.size();)
           transformer_.read(ids.data(), weights.data(), at + spans[span], spans[span + 1] - spans[span], *room,
-                            made->data() + spans[span] * b.vector());
+                            made->data() + spans[span] * b.vector);
         std::lock_guard<std::mutex> lock(mutex_);
         rooms_.push_back(std::move(room));
       });
     }
-    return nb::ndarray<nb::numpy, float, nb::ndim<2>>(made->data(), {n, b.vector()}, owner);
+    return nb::ndarray<nb::numpy, float, nb::ndim<2>>(made->data(), {n, b.vector}, owner);
   }
 
  private:

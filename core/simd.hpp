@@ -11,3 +11,7 @@
 #include <wasm_simd128.h>
 #define NEST_WASM 1
 #endif
+
+#if NEST_SSE2 || NEST_NEON || NEST_WASM
+#define NEST_128 1
+#endif

@@ -37,7 +37,6 @@ struct Avx512 {
   using Words = __m512i;
   static constexpr int kDepth = 2, kShift = 0, kRows = 4, kStrips = 4;
   static NEST_INLINE Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
-  static NEST_INLINE Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
   static NEST_INLINE Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
   static NEST_INLINE Float exponent(Float x, Float n) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));

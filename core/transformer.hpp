@@ -35,6 +35,8 @@ class Aligned {
 
 class Transformer {
  public:
+  static constexpr size_t kMostColumns = 65536;  // of which products of bytes add up to what int32 holds
+
   // What a thread needs.
   struct Room {
     Aligned<float> rows, x, held, joined, mixed, wide, keys, near, sizes;
@@ -60,6 +62,9 @@ class Transformer {
     b.stride = table.dim();
     if (!seen || inner > b.stride || first > b.stride || seen > b.stride - first) return "columns that the rows lack";
     if (!head || !dim || dim % head) return "heads that do not add up";
+    const size_t room = SIZE_MAX / 8 / std::max(3 * dim, b.stride);  // tokens of which all columns can be held
+    if (dim > kMostColumns || b.stride > 2 * kMostColumns || longest > room - std::min(room, kTokens))
+      return "too many columns, or tokens at once";
     b.inner = inner, b.first = first, b.seen = seen, b.dim = dim, b.head = head, b.longest = longest;
     b.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head)));
     own_.resize(layers), b.blocks = own_.data(), b.layers = layers;
@@ -82,6 +87,7 @@ class Transformer {
     }
     if (!found) return "an unknown matrix";
     if (!in || !out || in % kStrip || out % kStrip) return "columns that are no multiple of sixteen";
+    if (in > kMostColumns || out > 3 * kMostColumns) return "too many columns";
     packed_.emplace_back(), starts_.emplace_back();
     int8_t* const packed = packed_.back().at_least(in * out);
     int32_t* const starts = starts_.back().at_least(out);
@@ -108,13 +114,14 @@ class Transformer {
 
   void weigh(const float* weights) { blocks_.weigh = weights; }
   void rotary(const float* cosines, const float* sines) { blocks_.cosines = cosines, blocks_.sines = sines; }
-  void places(const float* vectors) { blocks_.places = vectors; }
+  void places(const float* vectors) { blocks_.places = vectors, blocks_.rotary = false; }
 
-  const char* ready() const {
-    const Blocks& b = blocks_;
+  const char* ready() {
+    Blocks& b = blocks_;
+    b.vector = b.inner ? b.inner : b.out.in ? b.out.out : b.dim;
     const auto fits = [](const Matrix& m, size_t in, size_t out) { return m.in == in && m.out == out; };
     bool fine = b.dim > 0 && b.stride == table.dim() && fits(b.up, b.seen, b.dim);
-    fine = fine && (b.rotary() ? b.cosines && b.sines && b.last.weights : b.input.weights != nullptr);
+    fine = fine && (b.rotary ? b.cosines && b.sines && b.last.weights : b.input.weights != nullptr);
     fine = fine && (!b.inner || b.weigh) && (!b.back.in || fits(b.back, b.dim, b.inner));
     fine = fine && (!b.out.in || (b.out.in == b.dim && !b.inner));
     for (const Block& block : own_) {
@@ -128,9 +135,8 @@ class Transformer {
   // How many pieces from the first on are worth reading at once: enough tokens to make use of the matrices while they
   // are near, few enough to stay so themselves.
   static size_t at_once(const int64_t* starts, size_t n) {
-    constexpr int64_t kTokens = 256;
     size_t taken = n > 0;
-    while (taken < n && starts[taken + 1] - starts[0] <= kTokens) ++taken;
+    while (taken < n && static_cast<size_t>(starts[taken + 1] - starts[0]) <= kTokens) ++taken;
     return taken;
   }
 
@@ -155,12 +161,14 @@ class Transformer {
         for (size_t d = 0; d < stride; ++d) row[d] *= weights[token];
       }
       kernels_->read(blocks_, {rows, room.starts.data(), taken}, with_room(room, total, longest), sums);
-      sums += taken * blocks_.vector();
+      sums += taken * blocks_.vector;
       start += taken;
     }
   }
 
  private:
+  static constexpr size_t kTokens = 256;  // that pieces read at once have together, if they are several
+
   BlocksRoom with_room(Room& room, size_t total, size_t longest) const {
     const size_t dim = blocks_.dim, padded = (longest + kStrip - 1) / kStrip * kStrip;
     size_t feed = 0;

@@ -4,7 +4,10 @@
 import { damaged, expect } from "./nest.js";
 
 const SCALES = ".scales"; // behind the name of a matrix in int8
-const THETA = 10_000; // of rotary positions
+const MOST_COLUMNS = 65_536; // of which products of bytes add up to what int32 holds
+const LARGEST = 1e3; // of a float: whatever is made of such ones before the vector is finite
+const LOG_THETA = 9.210340371976184; // of rotary positions
+const [TWO_OVER_PI, QUARTER_HIGH, QUARTER_LOW] = [0.6366197723675814, 1.5707963267341256, 6.077100506506192e-11];
 const [SEEN, WITHIN, AROUND] = [1e-7, 1e-6, 1e-12]; // beside mean squares
 const BESIDE = -1; // instead of a block's number: what is in none
 
@@ -16,7 +19,7 @@ export function buildBlocks(core, tensors, stride, head, longest) {
   const left = new Map(tensors);
   const encoder = left.has("places"); // layers of one; else blocks with rotary positions
   const take = (name, dtypes, shape) => {
-    const values = expect(left, name, dtypes, shape);
+    const values = expect(left, name, dtypes, shape, LARGEST);
     left.delete(name);
     return values;
   };
@@ -93,7 +96,7 @@ function readMatrix(tensors, take, name, rows, columns) {
   const shape = tensors.get(name)?.shape;
   const values = take(name, "F32 I8", [rows, columns]);
   const [m, n] = shape;
-  if (!m || !n) damaged(`a tensor ${JSON.stringify(name)} without values`);
+  if (!m || !n || m > MOST_COLUMNS || n > 3 * MOST_COLUMNS) damaged(`a tensor ${JSON.stringify(name)} of shape ${shape}`);
   if (values instanceof Int8Array) return { values, rows: m, columns: n, scales: take(name + SCALES, "F32", [n]) };
   const found = rounded(transpose(values, m, n), n, m);
   return { values: transpose(found.values, n, m), rows: m, columns: n, scales: found.scales };
@@ -136,9 +139,33 @@ function readPlaces({ values, rows, scales }, longest, dim) {
   return Float32Array.from({ length: longest * dim }, (_, i) => values[i] * scales[i % dim]);
 }
 
-/** Cosines and sines of rotary positions: (longest, head / 2) each. */
+/** Cosines and sines of rotary positions, (longest, head / 2) each: by sums and products alone, the same everywhere. */
 function rotaryPositions(longest, head) {
   const half = head / 2;
-  const angle = (i) => Math.floor(i / half) * THETA ** ((-2 * (i % half)) / head);
-  return [Math.cos, Math.sin].map((of) => Float32Array.from({ length: longest * half }, (_, i) => of(angle(i))));
+  const cosines = new Float32Array(longest * half);
+  const sines = new Float32Array(longest * half);
+  for (let i = 0; i < half; i++) {
+    const share = ((2 * i) / head) * (LOG_THETA / 1024);
+    let rate = 1;
+    for (let term = 9; term > 0; term--) rate = 1 + (-share / term) * rate;
+    for (let square = 0; square < 10; square++) rate *= rate; // e^-1024x
+    for (let place = 0; place < longest; place++) {
+      const angle = place * rate;
+      const quarters = Math.floor(angle * TWO_OVER_PI + 0.5);
+      const rest = angle - quarters * QUARTER_HIGH - quarters * QUARTER_LOW;
+      const [cosine, sine] = [alternating(rest, 0), alternating(rest, 1)];
+      const turn = quarters % 4;
+      const [first, second] = turn % 2 ? [sine, cosine] : [cosine, sine];
+      cosines[place * half + i] = turn === 1 || turn === 2 ? -first : first;
+      sines[place * half + i] = turn > 1 ? -second : second;
+    }
+  }
+  return [cosines, sines];
+}
+
+/** The cosine (first 0) or sine (1) of an angle of at most an eighth of a turn, by their series. */
+function alternating(x, first) {
+  let total = 1;
+  for (let term = 16 + first; term > first; term -= 2) total = 1 - ((x * x) / (term * (term - 1))) * total;
+  return first ? total * x : total;
 }

@@ -108,7 +108,7 @@ const OURS = {
   Unigram: () => new URL("./nestling-unigram.wasm", import.meta.url),
   Transformer: () => new URL("./nestling-transformer.wasm", import.meta.url),
 };
-const compiled = {}; // once for all models
+const compiled = {};
 
 function compile(wasm) {
   return wasm instanceof WebAssembly.Module ? wasm : read(wasm).then(compileBytes);

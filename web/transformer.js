@@ -6,6 +6,7 @@ import { layOut } from "./layout.js";
 import { Model } from "./model.js";
 import { damaged, fail, quote } from "./nest.js";
 
+const MOST_TOKENS = 65_536; // of a text
 const TOKENS_AT_ONCE = 16_384; // about, of texts that are read in one go
 const MOST_REPEATS = 255; // of a token in a text; further ones weigh what the last of these does
 const BODY = "body."; // before the names of the weights
@@ -34,8 +35,8 @@ export function loadTransformer(core, document, tensors, checkOthers, dim) {
 }
 
 function checkTasks({ inner, head, max_tokens: most, prompts, task_tokens: tokens, routes }) {
-  if (!inner || !head || most === null || most < 2)
-    damaged("a transformer without inner, head, or a limit of at least 2 tokens");
+  if (!inner || !head || most === null || most < 2 || most > MOST_TOKENS)
+    damaged(`a transformer without inner, head, or a limit of 2 to ${MOST_TOKENS} tokens`);
   if (Object.keys(tokens).some((task) => Object.hasOwn(prompts, task))) damaged("a task with a prompt and a token");
   for (const [role, task] of Object.entries(routes))
     if (!["query", "document", "text"].includes(role) || !(Object.hasOwn(tokens, task) || Object.hasOwn(prompts, task)))

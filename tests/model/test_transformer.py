@@ -123,7 +123,7 @@ def test_the_same_bits_in_any_batch(
     for place in (0, 57, 201):
         assert np.array_equal(model.encode(texts[place]), whole[place])
     monkeypatch.setattr("nestling.model.graph_reader.TOKENS_AT_ONCE", 100)
-    monkeypatch.setattr("nestling.model.transformer.TEXTS_AT_ONCE", 31)
+    monkeypatch.setattr("nestling.model.pool.UNIT_TEXTS", 31)
     assert np.array_equal(model.encode(texts), whole)
     assert np.array_equal(model.encode(texts, progress=True), whole)
     assert not whole[200].any()
@@ -223,6 +223,16 @@ UP = BODY + "up.weight"
         (with_one(UP, np.ones((16, 48), np.float32)), "see 16 columns of 32"),
         (with_one(UP, np.ones((32, 48), np.int8)), "no tensor 'up.weight.scales'"),
         (with_one(UP, np.full((32, 48), np.nan, np.float32)), "up.weight"),
+        (with_one(UP, np.full((32, 48), 1001, np.float32)), "not finite or over 1000"),
+        (
+            lambda tensors: tensors.update(
+                {
+                    BODY + "blocks.0.wide.weight": np.ones((48, 70_000), np.float32),
+                    BODY + "blocks.0.narrow.weight": np.ones((70_000, 48), np.float32),
+                }
+            ),
+            "at most 65,536",
+        ),
         (with_one(BODY + "no.scales", np.ones(4, np.float32)), "no.scales, which no blocks have"),
         (with_one(BODY + "blocks.7.wide.weight", np.ones((48, 192), np.float32)), "one after the other"),
         (with_one(BODY + "blocks.0.wide.weight", np.ones((48, 100), np.float32)), "shape"),
@@ -274,6 +284,15 @@ def test_vectors_that_are_not_finite_are_refused(parts: Parts, monkeypatch: pyte
         model.encode(["a text", "another"])
 
 
+def test_pieces_that_are_finite_alone_are_refused_too(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TransformerModel(parts)
+    monkeypatch.setattr(
+        model._reader.__class__, "sums", lambda _, batch, __: np.full((len(batch.starts) - 1, DIM), 2e38, np.float32)
+    )
+    with pytest.raises(ModelFileError, match="not finite"):
+        model.encode("cat " * (LONGEST + 1))
+
+
 def test_a_document_that_makes_no_sense_is_not_written(model: TransformerModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="something else than tasks"):
         model.with_table(model.table, routes={"query": "qrx"}).save(tmp_path / "a.nest")
@@ -285,6 +304,7 @@ def test_a_document_that_makes_no_sense_is_not_written(model: TransformerModel, 
     [
         ({"max_tokens": None}, "max_tokens is None"),
         ({"max_tokens": 1}, "max_tokens is 1"),
+        ({"max_tokens": 65_537}, "at most 65,536"),
         ({"inner": 0}, "without inner"),
         ({"head": 0}, "without inner and head"),
         ({"head": 70_000}, "head is 70000"),
@@ -331,6 +351,15 @@ def test_as_one_onnx_file(parts: Parts, sentences: list[str], tmp_path: Path, po
     assert "`task_tokens`" in (tmp_path / "folder/README.md").read_text()
     with pytest.raises(ModelFileError, match="written as ONNX, for other runtimes"):
         nestling.load(tmp_path / "folder")
+
+
+def test_no_onnx_file_without_a_graph(parts: Parts, tmp_path: Path) -> None:
+    tensors = {name: each for name, each in parts.tensors.items() if name != "graph"}
+    model = TransformerModel(replace(parts, tensors=tensors))
+    assert model.encode("a cat").shape == (DIM,)
+    with pytest.raises(ModelFileError, match="no tensor 'graph'"):
+        model.save(tmp_path / "folder", layout="onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_smaller_tier_as_one_onnx_file(model: TransformerModel, tmp_path: Path) -> None:
@@ -460,6 +489,9 @@ def test_graphs_that_name_files_are_refused(
     own = np.frombuffer(parts.tensors["graph"].tobytes() + sized(7, sized(5, tensor)), np.uint8)
     with pytest.raises(ModelFileError, match=reason):
         TransformerModel(replace(parts, tensors={**parts.tensors, "graph": own}), runtime="onnxruntime")
+    with pytest.raises(ModelFileError, match=reason):
+        TransformerModel(replace(parts, tensors={**parts.tensors, "graph": own})).save(tmp_path / "a", layout="onnx")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_graph_gives_a_row_for_each_text(floats: TransformerModel, monkeypatch: pytest.MonkeyPatch) -> None:

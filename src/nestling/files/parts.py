@@ -13,6 +13,7 @@ from nestling.text.packed import PackedTokenizer
 
 Array = npt.NDArray[Any]
 MAX_DIM = 65_536
+MOST_TOKENS = 65_536  # of a text that a transformer looks at
 POOLINGS = ("mean", "sublinear")
 ROLES = {"query", "document", "text"}
 ARCHITECTURES = ("static", "transformer")
@@ -135,6 +136,8 @@ def check_numbers(document: Document) -> None:
         raise ValueError("a transformer without inner and head")
     if document.architecture == "transformer" and (document.max_tokens is None or document.max_tokens < 2):
         raise ValueError(f"max_tokens is {document.max_tokens}, expected at least 2 of a transformer")
+    if document.architecture == "transformer" and (document.max_tokens or 0) > MOST_TOKENS:
+        raise ValueError(f"max_tokens is {document.max_tokens}, expected at most {MOST_TOKENS:,} of a transformer")
     for name, columns in (("inner", document.inner), ("head", document.head)):
         if columns is not None and not 0 < columns <= MAX_DIM:
             raise ValueError(f"{name} is {columns}, expected 1 to {MAX_DIM}")

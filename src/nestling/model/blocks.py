@@ -28,7 +28,10 @@ Ints = npt.NDArray[Any]
 
 STRIP = 16  # of which all columns are multiples: partial sums, and what a kernel works on at once
 SCALES = ".scales"  # behind the name of a matrix in int8
-THETA = 10_000.0  # of rotary positions
+MOST_COLUMNS = 65_536  # of which products of bytes add up to what int32 holds
+LARGEST = 1e3  # of a float: whatever is made of such ones before the vector is finite
+THETA, LOG_THETA = 10_000.0, 9.210340371976184  # of rotary positions
+TWO_OVER_PI, QUARTER_HIGH, QUARTER_LOW = 0.6366197723675814, 1.5707963267341256, 6.077100506506192e-11  # of a turn
 SEEN, WITHIN, AROUND = 1e-7, 1e-6, 1e-12  # beside mean squares: of what is seen, within blocks, and around a mean
 TEXTS_AT_ONCE, TOKENS_AT_ONCE = 64, 4096  # that the twin works on
 MAGIC = np.float32(12582912)  # 1.5 * 2^23: what is added to it is rounded to a whole number
@@ -159,7 +162,7 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
     blocks = tuple(block(f"blocks.{number}.") for number in range(_count(tensors)))
     weighs = "weigh.weight" in tensors
     inner = (stride - seen if encoder else stride) if weighs else 0
-    weigh = np.ascontiguousarray(expect(left, "weigh.weight", ("f4",), (dim, 1))[:, 0]) if weighs else None
+    weigh = np.ascontiguousarray(expect(left, "weigh.weight", ("f4",), (dim, 1), LARGEST)[:, 0]) if weighs else None
     left.pop("weigh.weight", None)
     back = _turned_matrix(left, "back.weight", inner, dim) if "back.weight" in tensors and weighs else None
     out = _turned_matrix(left, "out.weight", None, dim) if "out.weight" in tensors and not weighs else None
@@ -171,8 +174,9 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
         raise ValueError(f"blocks that see {seen} columns of {stride}")
     feeds = [each.wide.values.shape[1] for each in blocks]
     columns = {seen, dim, inner, head, *feeds, *([out.values.shape[1]] if out else [])}
-    if any(each % STRIP for each in columns) or head < 1 or dim % head:
-        raise ValueError(f"columns {sorted(columns)}, expected multiples of {STRIP}, and heads that add up to {dim}")
+    if any(each % STRIP for each in columns) or max(columns) > MOST_COLUMNS or head < 1 or dim % head:
+        most = f"at most {MOST_COLUMNS:,}, and heads that add up to {dim}"
+        raise ValueError(f"columns {sorted(columns)}, expected multiples of {STRIP}, {most}")
     turns = None if encoder else rotary_positions(longest, head)
     first = inner if encoder else 0
     return Blocks(inner, first, seen, dim, head, longest, up, blocks, input_norm, last, weigh, back, out, turns, places)
@@ -186,12 +190,12 @@ def _count(tensors: Mapping[str, Array]) -> int:
 
 
 def _matrix(left: dict[str, Array], name: str, rows: int | None, columns: int | None) -> Matrix:
-    values = expect(left, name, ("f4", "i1"), (rows, columns))
+    values = expect(left, name, ("f4", "i1"), (rows, columns), LARGEST)
     if not all(values.shape):
         raise ValueError(f"tensor {name!r} of shape {values.shape}")
     del left[name]
     if values.dtype == np.int8:
-        scales = expect(left, name + SCALES, ("f4",), (values.shape[1],))
+        scales = expect(left, name + SCALES, ("f4",), (values.shape[1],), LARGEST)
         del left[name + SCALES]
     else:
         turned, scales = to_int8(np.ascontiguousarray(values.T))
@@ -207,7 +211,7 @@ def _turned_matrix(left: dict[str, Array], name: str, rows: int | None, columns:
 
 
 def _vector(left: dict[str, Array], name: str, size: int) -> Floats:
-    vector = expect(left, name, ("f4",), (size,))
+    vector = expect(left, name, ("f4",), (size,), LARGEST)
     del left[name]
     return np.ascontiguousarray(vector)
 
@@ -220,9 +224,38 @@ def _places(left: dict[str, Array], longest: int, dim: int) -> Floats:
 
 
 def rotary_positions(longest: int, head: int) -> tuple[Floats, Floats]:
-    """Cosines and sines of rotary positions (arXiv:2104.09864): (longest, head / 2) float32 each."""
-    angles = np.arange(longest)[:, None] * THETA ** (-np.arange(0, head, 2) / head)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    """Cosines and sines of rotary positions (arXiv:2104.09864): (longest, head / 2) float32 each.
+
+    By additions and products of float64 alone, which are the same everywhere, as a system's own functions are not.
+    """
+    shares = np.arange(0, head, 2) / head * (LOG_THETA / 1024)
+    rates = _exponential_series(-shares)
+    for _ in range(10):  # e^-1024x
+        rates = rates * rates
+    angles = np.arange(longest)[:, None] * rates
+    quarters = np.floor(angles * TWO_OVER_PI + 0.5)
+    rest = angles - quarters * QUARTER_HIGH - quarters * QUARTER_LOW
+    cosines, sines = _alternating(rest, 0), _alternating(rest, 1)
+    turn = quarters % 4
+    turned = np.where(turn % 2 == 0, cosines, sines), np.where(turn % 2 == 0, sines, cosines)
+    signs = np.where((turn == 1) | (turn == 2), -1.0, 1.0), np.where(turn > 1, -1.0, 1.0)
+    return (turned[0] * signs[0]).astype(np.float32), (turned[1] * signs[1]).astype(np.float32)
+
+
+def _exponential_series(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """e^x, for an x of at most a hundredth: 1 + x (1 + x / 2 (1 + x / 3 ...))."""
+    total = np.ones_like(x)
+    for term in range(9, 0, -1):
+        total = 1 + x / term * total
+    return total
+
+
+def _alternating(x: npt.NDArray[np.float64], first: int) -> npt.NDArray[np.float64]:
+    """The cosine (first 0) or sine (1) of an angle of at most an eighth of a turn, by their series."""
+    squares, total = x * x, np.ones_like(x)
+    for term in range(16 + first, first, -2):
+        total = 1 - squares / (term * (term - 1)) * total
+    return total * x if first else total
 
 
 # --- the twin ---

@@ -43,7 +43,7 @@ def open_graph(graph: bytes, weights: dict[str, Array], threads: int = 1) -> Any
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx", "A transformer") from error
+        raise MissingExtraError("onnxruntime", "onnx", "A transformer's graph") from error
     _check(graph)
     how = onnxruntime.SessionOptions()
     how.intra_op_num_threads, how.inter_op_num_threads = threads, 1

@@ -85,13 +85,12 @@ def reader_of(blocks: Blocks, layout: RowLayout, size: int) -> CoreReader | Twin
     return Twin(blocks, layout, why) if core is None else CoreReader(blocks, layout, size)
 
 
-def with_bar(texts: int, at_once: int = 65_536) -> Iterator[tuple[int, int]]:
-    """Spans of so many texts, with a progress bar on stderr."""
+def with_bar(spans: Sequence[tuple[int, int]], texts: int) -> Iterator[tuple[int, int]]:
+    """Spans of texts, with a progress bar on stderr."""
     from tqdm import tqdm
 
     with tqdm(total=texts, desc="embed", unit="text", unit_scale=True, delay=1) as bar:
-        for start in range(0, texts, at_once):
-            stop = min(start + at_once, texts)
+        for start, stop in spans:
             yield start, stop
             bar.update(stop - start)
 

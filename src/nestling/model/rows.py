@@ -337,10 +337,16 @@ class Table:
         return cls(rows, expect(tensors, "weights", ("f4",), (rows.size,)) if "weights" in tensors else None)
 
 
-def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], shape: tuple[int | None, ...]) -> Array:
+def expect(
+    tensors: Mapping[str, Array],
+    name: str,
+    dtypes: tuple[str, ...],
+    shape: tuple[int | None, ...],
+    largest: float = LARGEST,
+) -> Array:
     """The tensor `name`, its dtype one of `dtypes`, its shape as given (None: any). Raises ValueError otherwise.
 
-    Floats must be within LARGEST: one NaN or infinity in a table would spread into every vector that touches it.
+    Floats must be within `largest`: one NaN or infinity in a table would spread into every vector that touches it.
     """
     if name not in tensors:
         raise ValueError(f"no tensor {name!r}")
@@ -352,8 +358,8 @@ def expect(tensors: Mapping[str, Array], name: str, dtypes: tuple[str, ...], sha
     ):
         raise ValueError(f"tensor {name!r} of shape {tensor.shape}, expected {shape}")
     least, most = (float(tensor.min()), float(tensor.max())) if tensor.size else (0.0, 0.0)
-    if tensor.dtype.kind == "f" and not -LARGEST <= least <= most <= LARGEST:
-        raise ValueError(f"tensor {name!r} with values that are not finite or over {LARGEST:g}")
+    if tensor.dtype.kind == "f" and not -largest <= least <= most <= largest:
+        raise ValueError(f"tensor {name!r} with values that are not finite or over {largest:g}")
     return tensor
 
 

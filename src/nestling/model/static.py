@@ -30,6 +30,7 @@ from nestling.text.tokenizer import TextTokenizer
 from nestling.text.tokens import Tokens
 
 MOST_TOKENS = 2**62  # of a text, which the core counts in 64 bits
+TEXTS_AT_ONCE = 65_536  # between two steps of a progress bar
 Layout = Literal["nest", "model2vec", "sentence-transformers"]
 
 
@@ -104,7 +105,8 @@ class StaticModel(Model):
         options = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize, DTYPES[how.dtype]
         sliced = how.progress and not isinstance(texts, str)
         all_cut = 0
-        for start, stop in with_bar(len(texts)) if sliced else [(0, len(texts))]:
+        spans = [(start, min(start + TEXTS_AT_ONCE, len(texts))) for start in range(0, len(texts), TEXTS_AT_ONCE)]
+        for start, stop in with_bar(spans, len(texts)) if sliced else [(0, len(texts))]:
             part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
             cut: int = self._core.encode(*part, *options, how.threads or usable_cores())
             if cut < 0:

@@ -23,14 +23,13 @@ from nestling.model.common import Array, Floats, How, Model, checked_layout, unf
 from nestling.model.layout import lay_out
 from nestling.model.native import reader_of, usable_cores, with_bar
 from nestling.model.output import finish
-from nestling.model.pool import repeat_weights
+from nestling.model.pool import repeat_weights, units_of
 from nestling.model.rows import Table, expect
 from nestling.safe import DAMAGED, check_target
 from nestling.text.tokenizer import TextTokenizer
 
 BODY = "body."  # before the names of the matrices
 GRAPH = "graph"
-TEXTS_AT_ONCE = 16_384  # whose tokens are held
 Layout = Literal["nest", "onnx", "sentence-transformers"]
 Runtime = Literal["core", "onnxruntime"]
 RUNTIMES = ("core", "onnxruntime")
@@ -147,6 +146,7 @@ class TransformerModel(Model):
         elif chosen == "sentence-transformers":
             write_sentence_transformers_module(path, self.document, model.save)
         else:
+            self.with_runtime("onnxruntime")  # which looks at what is in the graph
             graph = whole_graph(
                 self._beside[GRAPH].tobytes(),
                 _matrices(self._beside),
@@ -159,7 +159,7 @@ class TransformerModel(Model):
 
     def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         texts, all_cut = [texts] if isinstance(texts, str) else texts, 0
-        for start, stop in with_bar(len(texts), TEXTS_AT_ONCE) if how.progress else _spans(len(texts)):
+        for start, stop in with_bar(units_of(texts), len(texts)) if how.progress else units_of(texts):
             batch, owners, cut = self._pieces(texts[start:stop], start, how)
             sums, counts = self._of_texts(batch, owners, stop - start, how.threads or usable_cores())
             vectors[start:stop] = finish(sums[:, :dim], counts, how.normalize, how.dtype)
@@ -170,18 +170,17 @@ class TransformerModel(Model):
         self, batch: Batch, owners: npt.NDArray[np.int64], texts: int, threads: int
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
         """The sums of texts, and of how many tokens they are. owners: the text that each piece is of."""
-        sums = self._reader.sums(batch, threads)
+        sums, counts = self._reader.sums(batch, threads), np.zeros(texts, np.int64)
+        np.add.at(counts, owners, np.diff(batch.starts))
+        if not np.array_equal(owners, np.arange(texts)):
+            pieces, sums = sums, np.zeros((texts, sums.shape[1]), np.float32)
+            with np.errstate(over="ignore"):
+                np.add.at(sums, owners, pieces)
         if not np.isfinite(sums).all():
             raise ModelFileError(
                 f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
             )
-        counts = np.zeros(texts, np.int64)
-        np.add.at(counts, owners, np.diff(batch.starts))
-        if len(owners) == texts and (owners == np.arange(texts)).all():
-            return sums, counts
-        whole = np.zeros((texts, sums.shape[1]), np.float32)
-        np.add.at(whole, owners, sums)
-        return whole, counts
+        return sums, counts
 
     def _pieces(self, texts: Sequence[str], first: int, how: How) -> tuple[Batch, npt.NDArray[np.int64], int]:
         """The tokens of each text in pieces within the limit, the task's before each; which text each piece is of, and
@@ -241,7 +240,3 @@ def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
             values = values.astype(np.float32) * expect(beside, name + SCALES, ("f4",), (values.shape[1],))
         weights[own] = values
     return weights
-
-
-def _spans(texts: int) -> list[tuple[int, int]]:
-    return [(start, min(start + TEXTS_AT_ONCE, texts)) for start in range(0, texts, TEXTS_AT_ONCE)]
