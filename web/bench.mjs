@@ -1,6 +1,6 @@
 // The timing of web/bench.py: the same code in a page of Chromium and in Node. Prints one JSON object.
 //
-//   node web/bench.mjs FOLDER      with texts.json, empty.html, nano.nest and int8.nest
+//   node web/bench.mjs FOLDER      with texts.json, empty.html, nano.nest, int8.nest and micro.nest
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,8 @@ import { launch, serve, WEB } from "./browser.mjs";
 import * as nestling from "./nestling.js";
 
 const folder = process.argv[2];
-const MODELS = ["nano", "int8"];
+const MODELS = ["nano", "int8", "micro"];
+const SLOW = { micro: 20 }; // gets so many times fewer texts
 const ROUNDS = 9; // the first of which warms up
 const KINDS = ["encode", "encode into an array", "tokens"];
 
@@ -42,13 +43,13 @@ function workbench({ load, similarity }, texts, place) {
       const part = texts.slice(from, to);
       return timed(() => models[name].countTokens(part));
     },
-    "one text"(name) {
+    "one text"(name, times) {
       return middle(
         texts.slice(0, 100).map(
           (text) =>
             timed(() => {
-              for (let i = 0; i < 500; i++) models[name].encode(text);
-            }) / 500,
+              for (let i = 0; i < times; i++) models[name].encode(text);
+            }) / times,
         ),
       );
     },
@@ -68,25 +69,26 @@ async function measure(run, cpu, count) {
     loads[name] = [];
     for (let i = 0; i < 7; i++) loads[name].push(await run("load", name));
   }
-  const size = Math.floor(count / (ROUNDS * KINDS.length));
+  const most = Math.floor(count / (ROUNDS * KINDS.length));
+  const sizes = Object.fromEntries(MODELS.map((name) => [name, Math.floor(most / (SLOW[name] ?? 1))]));
   for (let round = 0; round < ROUNDS; round++)
     for (const name of MODELS)
       for (const [k, kind] of KINDS.entries()) {
-        const from = (round * KINDS.length + k) * size;
+        const from = (round * KINDS.length + k) * most;
         const before = await cpu();
-        const wall = await run(kind, name, from, from + size);
+        const wall = await run(kind, name, from, from + sizes[name]);
         rounds[name][kind].push({ wall, cpu: (await cpu()) - before });
       }
   const found = {};
   for (const name of MODELS) {
     found[name] = {
       "load (ms)": median(loads[name]),
-      "one text (us)": 1000 * (await run("one text", name)),
+      "one text (us)": 1000 * (await run("one text", name, Math.floor(500 / (SLOW[name] ?? 1)))),
       "search of 10,000 passages (ms)": await run("search", name),
     };
-    for (const kind of KINDS) found[name][kind] = rates(rounds[name][kind].slice(1), size);
+    for (const kind of KINDS) found[name][kind] = rates(rounds[name][kind].slice(1), sizes[name]);
   }
-  return { "texts a round": size, models: found };
+  return { "texts a round": sizes, models: found };
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];

@@ -2,8 +2,8 @@
 
     python web/bench.py
 
-Embeds distinct English sentences, one thread, with nano and with an int8 model of 256 dims whose rows are random (its
-speed is that of any rows). web/bench.mjs does the timing. Needs what web/packages.sh and `npm ci --prefix web` install,
+Embeds distinct English sentences, one thread, with nano, with an int8 model of 256 dims whose rows are random (its
+speed is that of any rows), and with micro. web/bench.mjs does the timing. Needs what web/packages.sh and `npm ci --prefix web` install,
 ../shared (or NESTLING_DATA) and a BERT tokenizer in ~/.cache/nestling/teachers/bge-small (or NESTLING_CACHE).
 """
 
@@ -38,7 +38,8 @@ def main() -> None:
         texts = sentences()
         (folder / "texts.json").write_text(json.dumps(texts))
         (folder / "empty.html").write_text("<!doctype html><title>bench</title>")
-        shutil.copy(WEB.parent / "src" / "nestling" / "models" / "nano.nest", folder)
+        for model in ("nano.nest", "micro.nest"):
+            shutil.copy(WEB.parent / "src" / "nestling" / "models" / model, folder)
         random_int8().save(folder / "int8.nest")
         done = subprocess.run(["node", WEB / "bench.mjs", folder], stdout=subprocess.PIPE, text=True, check=True)
     sizes = {path.name: path.stat().st_size for path in sorted(WEB.glob("*.wasm"))}
