@@ -3,8 +3,9 @@
     python web/bench.py
 
 Embeds distinct English sentences, one thread, with nano, with an int8 model of 256 dims whose rows are random (its
-speed is that of any rows), and with micro. web/bench.mjs does the timing. Needs what web/packages.sh and `npm ci --prefix web` install,
-../shared (or NESTLING_DATA) and a BERT tokenizer in ~/.cache/nestling/teachers/bge-small (or NESTLING_CACHE).
+speed is that of any rows), and with micro. web/bench.mjs does the timing. Needs what web/packages.sh and
+`npm ci --prefix web` install, ../shared (or NESTLING_DATA) and a BERT tokenizer in ~/.cache/nestling/teachers/bge-small
+(or NESTLING_CACHE).
 """
 
 import json
