@@ -1,7 +1,7 @@
 // The blocks of a small transformer, which look at a whole text and say what each of its tokens weighs; and what they
 // need. Matrices are multiplied in whole numbers, a token's columns rounded to 8 bits of their own largest.
 //
-// model/blocks.py has the same in numpy, to the bit, and says what each step is. All columns are multiples of kStrip.
+// model/twin.py has the same in numpy, to the bit, and says what each step is. All columns are multiples of kStrip.
 // Kernels see pointers alone: a function of a class that they compiled might be run on a machine that lacks what they use.
 #pragma once
 

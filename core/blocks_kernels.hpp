@@ -19,6 +19,15 @@ constexpr float kHidden = -1e30f;      // near no token
 template <class V>
 constexpr int kUnit = static_cast<int>(kStrip) / V::kFloats;  // registers of a strip
 
+// The largest value of a strip's registers, or `least`.
+template <class V>
+NEST_INLINE float largest_of(const typename V::Float (&values)[kUnit<V>], float least) {
+  float lanes[kStrip];
+  for (int u = 0; u < kUnit<V>; ++u) V::store(lanes + u * V::kFloats, values[u]);
+  for (const float lane : lanes) least = lane > least ? lane : least;
+  return least;
+}
+
 // --- products ---
 
 template <class V>
@@ -44,9 +53,7 @@ void round_rows(const float* x, size_t rows, size_t columns, typename V::Act* ac
         const typename V::Float value = V::load(x + c + u * V::kFloats);
         most[u] = V::max(most[u], V::max(value, V::sub(V::zero(), value)));
       }
-    float lanes[kStrip], largest = 1e-9f;
-    for (int u = 0; u < kUnit<V>; ++u) V::store(lanes + u * V::kFloats, most[u]);
-    for (const float lane : lanes) largest = lane > largest ? lane : largest;
+    const float largest = largest_of<V>(most, 1e-9f);
     sizes[r] = largest / 127.0f;
     const typename V::Float stretch = V::all(127.0f / largest);
     for (size_t c = 0; c < columns; c += V::kFloats) V::put(acts + c, V::mul(V::load(x + c), stretch));
@@ -239,10 +246,7 @@ NEST_INLINE float soften(float* near, size_t n, size_t padded, float scale) {
   for (auto& each : most) each = V::all(kHidden);
   for (size_t j = 0; j < padded; j += kStrip)
     for (int u = 0; u < kUnit<V>; ++u) most[u] = V::max(most[u], V::load(near + j + u * V::kFloats));
-  float lanes[kStrip], largest = kHidden;
-  for (int u = 0; u < kUnit<V>; ++u) V::store(lanes + u * V::kFloats, most[u]);
-  for (const float lane : lanes) largest = lane > largest ? lane : largest;
-  const auto top = V::all(largest), scales = V::all(scale);
+  const auto top = V::all(largest_of<V>(most, kHidden)), scales = V::all(scale);
   for (size_t j = 0; j < padded; j += V::kFloats)
     V::store(near + j, exponential<V>(V::mul(V::sub(V::load(near + j), top), scales)));
   for (size_t j = n; j < padded; ++j) near[j] = 0;

@@ -28,6 +28,13 @@
 
 namespace nestling {
 
+// Four bytes as one number, wherever they lie.
+static NEST_INLINE int32_t four_bytes(const void* p) {
+  int32_t four;
+  memcpy(&four, p, 4);
+  return four;
+}
+
 struct Bytes {
   const uint8_t* data = nullptr;
   size_t size = 0;

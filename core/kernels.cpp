@@ -19,9 +19,7 @@ struct V {
   static constexpr int kFloats = 4, kShorts = 8, kRegisters = 8;
   static NEST_INLINE Float load(const float* p) { return _mm_loadu_ps(p); }
   static NEST_INLINE Float from_int8(const int8_t* p) {
-    int32_t four;
-    memcpy(&four, p, 4);
-    const __m128i bytes = _mm_cvtsi32_si128(four);
+    const __m128i bytes = _mm_cvtsi32_si128(four_bytes(p));
     const __m128i shorts = _mm_unpacklo_epi8(bytes, bytes);
     return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(shorts, shorts), 24));
   }
@@ -55,11 +53,7 @@ struct V {
   }
   static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
   static NEST_INLINE Whole whole(const int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
-  static NEST_INLINE Whole spread(const Act* p) {
-    int32_t pair;
-    memcpy(&pair, p, 4);
-    return _mm_set1_epi32(pair);
-  }
+  static NEST_INLINE Whole spread(const Act* p) { return _mm_set1_epi32(four_bytes(p)); }
   static NEST_INLINE Whole dot(Whole total, Words words, Whole act) {
     return _mm_add_epi32(total, _mm_madd_epi16(words, act));
   }
@@ -77,9 +71,7 @@ struct V {
   static constexpr int kFloats = 4, kShorts = 8, kRegisters = 16;
   static NEST_INLINE Float load(const float* p) { return vld1q_f32(p); }
   static NEST_INLINE Float from_int8(const int8_t* p) {
-    int32_t four;
-    memcpy(&four, p, 4);
-    const int16x8_t shorts = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    const int16x8_t shorts = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four_bytes(p))));
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts)));
   }
   static NEST_INLINE Float all(float x) { return vdupq_n_f32(x); }
@@ -106,11 +98,7 @@ struct V {
   }
   static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
   static NEST_INLINE Whole whole(const int32_t* p) { return vld1q_s32(p); }
-  static NEST_INLINE Words spread(const Act* p) {
-    int32_t pair;
-    memcpy(&pair, p, 4);
-    return vreinterpretq_s16_s32(vdupq_n_s32(pair));
-  }
+  static NEST_INLINE Words spread(const Act* p) { return vreinterpretq_s16_s32(vdupq_n_s32(four_bytes(p))); }
   static NEST_INLINE Whole dot(Whole total, Words words, Words act) {
     const int32x4_t low = vmull_s16(vget_low_s16(words), vget_low_s16(act)), high = vmull_high_s16(words, act);
     return vaddq_s32(total, vpaddq_s32(low, high));

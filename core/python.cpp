@@ -1,40 +1,17 @@
 // The core in Python: reads str objects where they lie, works without the interpreter's lock, writes into arrays.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
-#include <nanobind/stl/vector.h>
 
-#include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
-
+#include "python_arrays.hpp"
+#include "python_reader.hpp"
 #include "python_texts.hpp"
 #include "static.hpp"
-#include "transformer.hpp"
-
-namespace nb = nanobind;
-using namespace nestling;
 
 namespace {
 
-template <class T, size_t N>
-using Array = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Maybe = std::optional<T>;
 using Added = std::vector<std::tuple<std::string, uint32_t, bool, bool>>;
-
-void check(const char* wrong) {
-  if (wrong) throw nb::value_error(wrong);
-}
-
-void check(bool right, const char* wrong) {
-  if (!right) throw nb::value_error(wrong);
-}
 
 // --- tokenizer ---
 
@@ -153,68 +130,6 @@ Tokens token_ids(const Tokenizer& tokenizer, nb::list texts) {
 
 // --- models ---
 
-// Of the widest instruction set, or of the one that is named.
-const Kernels* kernels_of(const std::string& isa) {
-  const Kernels* found = kernels();
-  while (!isa.empty() && found->name && isa != found->name) ++found;
-  check(found->name != nullptr, "no such instruction set on this machine");
-  return found;
-}
-
-// The arrays of a table, which are kept as long as it.
-class Rows {
- public:
-  template <class T>
-  void take(Table& table, Array<T, 2> rows) {
-    kept_ = nb::cast(rows);
-    rows_ = rows.shape(0);
-    table = Table();
-    table.set_rows(rows.data(), rows.shape(1));
-  }
-
-  void tokens(Table& table, size_t n, const Maybe<Array<uint32_t, 1>>& places, const Maybe<Array<float, 1>>& factors,
-              float common, const Maybe<Array<bool, 1>>& coded, const Maybe<Array<float, 1>>& scales, bool sublinear) {
-    check(places || n <= rows_, "fewer rows than tokens");
-    check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
-    check(coded.has_value() == scales.has_value(), "codes without scales");
-    check(!coded || (coded->size() == n && scales->size() == table.dim()), "codes or scales of another size");
-    for (size_t t = 0; places && t < n; ++t) check(places->data()[t] < rows_, "a place that is no row");
-    table.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
-                     coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
-                     scales ? scales->data() : nullptr, sublinear);
-  }
-
- private:
-  nb::object kept_;
-  size_t rows_ = 0;
-};
-
-constexpr size_t kMostThreads = 256;
-
-// Runs `worker` in up to `threads` threads, this one among them. What it throws anywhere, memory being at its end, is
-// thrown here once all are done.
-template <class Worker>
-void in_threads(size_t threads, const Worker& worker) {
-  std::exception_ptr thrown;
-  std::mutex mutex;
-  const auto guarded = [&] {
-    try {
-      worker();
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(mutex);
-      thrown = std::current_exception();
-    }
-  };
-  std::vector<std::thread> others;
-  try {
-    while (others.size() + 1 < std::min(threads, kMostThreads)) others.emplace_back(guarded);
-  } catch (const std::exception&) {  // the machine has no more; those that there are do the work
-  }
-  guarded();
-  for (std::thread& other : others) other.join();
-  if (thrown) std::rethrow_exception(thrown);
-}
-
 class Model {
  public:
   Model(nb::object tokenizer, const std::string& isa) : tokenizer_object_(tokenizer), kernels_(kernels_of(isa)) {
@@ -312,28 +227,19 @@ class Model {
   }
 
   EncodeResult work(const Held& held, size_t start, size_t stop, const EncodeOptions& options, uint8_t* out) {
-    std::unique_ptr<Room> room = borrow();
+    std::unique_ptr<Room> room = spare_.borrow([&] {
+      auto made = std::make_unique<Room>();
+      made->scratch.tokens = tokenizer_->scratch();
+      return made;
+    });
     const auto text = [&](size_t i) {
       held.prefetch(start + i + kAhead);
       return utf8_of(held[start + i], room->utf8);
     };
     const EncodeResult result =
         nestling::encode(*tokenizer_, table_, *kernels_, options, stop - start, text, room->scratch, out);
-    std::lock_guard<std::mutex> lock(mutex_);
-    rooms_.push_back(std::move(room));
+    spare_.give_back(std::move(room));
     return result;
-  }
-
-  std::unique_ptr<Room> borrow() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (rooms_.empty()) {
-      auto room = std::make_unique<Room>();
-      room->scratch.tokens = tokenizer_->scratch();
-      return room;
-    }
-    std::unique_ptr<Room> room = std::move(rooms_.back());
-    rooms_.pop_back();
-    return room;
   }
 
   nb::object tokenizer_object_;
@@ -341,117 +247,7 @@ class Model {
   const Kernels* kernels_;
   Table table_;
   Rows rows_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Room>> rooms_;  // as many as threads were ever busy at once
-};
-
-// A transformer behind its tokenizer. Shapes have been checked in model/blocks.py.
-class Reader {
- public:
-  explicit Reader(const std::string& isa) : transformer_(kernels_of(isa)) {}
-
-  void rows_int8(Array<int8_t, 2> rows) { rows_.take(transformer_.table, rows); }
-  void rows_float(Array<float, 2> rows) { rows_.take(transformer_.table, rows); }
-
-  void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
-              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales) {
-    rows_.tokens(transformer_.table, n, places, factors, common, coded, scales, false);
-  }
-
-  void shape(size_t inner, size_t first, size_t seen, size_t dim, size_t head, size_t longest, size_t layers) {
-    check(transformer_.shape(inner, first, seen, dim, head, longest, layers));
-  }
-
-  // layer: of the blocks, or -1 for what is in none. values: (in, out), scales: (out,).
-  void matrix(int layer, const std::string& name, Array<int8_t, 2> values, Array<float, 1> scales,
-              Maybe<Array<float, 1>> bias) {
-    const size_t in = values.shape(0), out = values.shape(1);
-    check(scales.size() == out && (!bias || bias->size() == out), "scales or bias of another size");
-    check(transformer_.matrix(layer, name, values.data(), in, out, keep(scales), bias ? keep(*bias) : nullptr));
-  }
-
-  void norm(int layer, const std::string& name, Maybe<Array<float, 1>> weights, Maybe<Array<float, 1>> bias,
-            float epsilon) {
-    const Blocks& b = transformer_.blocks();
-    for (const auto& each : {weights, bias})
-      check(!each || each->size() == (name == "seeing" ? b.seen : b.dim), "a norm of another size");
-    check(transformer_.norm(layer, name, weights ? keep(*weights) : nullptr, bias ? keep(*bias) : nullptr, epsilon));
-  }
-
-  void weigh(Array<float, 1> weights) {
-    check(weights.size() == transformer_.blocks().dim, "weights of another size");
-    transformer_.weigh(keep(weights));
-  }
-
-  void rotary(Array<float, 2> cosines, Array<float, 2> sines) {
-    const Blocks& b = transformer_.blocks();
-    for (const auto& each : {cosines, sines})
-      check(each.shape(0) == b.longest && each.shape(1) == b.head / 2, "positions of another size");
-    transformer_.rotary(keep(cosines), keep(sines));
-  }
-
-  void places(Array<float, 2> vectors) {
-    const Blocks& b = transformer_.blocks();
-    check(vectors.shape(0) == b.longest && vectors.shape(1) == b.dim, "positions of another size");
-    transformer_.places(keep(vectors));
-  }
-
-  const char* isa() const { return transformer_.isa(); }
-
-  // Whether all is there that texts are read with.
-  void ready() { check(transformer_.ready()); }
-
-  // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
-  nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
-                                                  Array<int64_t, 1> starts, size_t threads) {
-    ready();
-    const Blocks& b = transformer_.blocks();
-    check(starts.size() > 0 && starts.data()[0] == 0 && ids.size() == weights.size(), "pieces of another size");
-    const size_t n = starts.size() - 1, tokens = transformer_.table.tokens();
-    const int64_t* const at = starts.data();
-    check(static_cast<size_t>(at[n]) == ids.size(), "pieces of another size");
-    for (size_t i = 0; i < n; ++i)
-      check(at[i] <= at[i + 1] && static_cast<size_t>(at[i + 1] - at[i]) <= b.longest, "a piece that is too long");
-    for (size_t t = 0; t < ids.size(); ++t) check(ids.data()[t] < tokens, "an id that the table lacks");
-    auto* const made = new std::vector<float>(n * b.vector);
-    nb::capsule owner(made, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
-    {
-      nb::gil_scoped_release unlocked;
-      std::vector<size_t> spans{0};
-      while (spans.back() < n) spans.push_back(spans.back() + Transformer::at_once(at + spans.back(), n - spans.back()));
-      std::atomic<size_t> next{0};
-      in_threads(std::min(std::max<size_t>(threads, 1), spans.size() - 1), [&] {
-        std::unique_ptr<Transformer::Room> room = borrow();
-        for (size_t span; (span = next.fetch_add(1)) + 1 < spans.size();)
-          transformer_.read(ids.data(), weights.data(), at + spans[span], spans[span + 1] - spans[span], *room,
-                            made->data() + spans[span] * b.vector);
-        std::lock_guard<std::mutex> lock(mutex_);
-        rooms_.push_back(std::move(room));
-      });
-    }
-    return nb::ndarray<nb::numpy, float, nb::ndim<2>>(made->data(), {n, b.vector}, owner);
-  }
-
- private:
-  template <class T>
-  const float* keep(T array) {
-    kept_.push_back(nb::cast(array));
-    return array.data();
-  }
-
-  std::unique_ptr<Transformer::Room> borrow() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (rooms_.empty()) return std::make_unique<Transformer::Room>();
-    std::unique_ptr<Transformer::Room> room = std::move(rooms_.back());
-    rooms_.pop_back();
-    return room;
-  }
-
-  Transformer transformer_;
-  Rows rows_;
-  std::vector<nb::object> kept_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Transformer::Room>> rooms_;  // as many as threads were ever busy at once
+  Spare<Room> spare_;
 };
 
 // Shapes and ranges have been checked in rows.py. rows: (n, dim), to be filled.

@@ -43,11 +43,7 @@ struct Avx512 {
   }
   static NEST_INLINE Words words(const int8_t* p) { return short_from_int8(p); }
   static NEST_INLINE Whole whole(const int32_t* p) { return _mm512_loadu_si512(p); }
-  static NEST_INLINE Whole spread(const Act* p) {
-    int32_t pair;
-    memcpy(&pair, p, 4);
-    return _mm512_set1_epi32(pair);
-  }
+  static NEST_INLINE Whole spread(const Act* p) { return _mm512_set1_epi32(four_bytes(p)); }
   static NEST_INLINE Whole dot(Whole total, Words words, Whole act) {
     return _mm512_add_epi32(total, _mm512_madd_epi16(words, act));
   }

@@ -132,14 +132,6 @@ class Transformer {
     return fine ? nullptr : "blocks that do not fit one another";
   }
 
-  // How many pieces from the first on are worth reading at once: enough tokens to make use of the matrices while they
-  // are near, few enough to stay so themselves.
-  static size_t at_once(const int64_t* starts, size_t n) {
-    size_t taken = n > 0;
-    while (taken < n && static_cast<size_t>(starts[taken + 1] - starts[0]) <= kTokens) ++taken;
-    return taken;
-  }
-
   // The sums of n pieces of at most `longest` tokens, which lie end to end: (n, columns of a vector), to be filled.
   // weights: of the rows of the tokens.
   void read(const uint32_t* ids, const float* weights, const int64_t* starts, size_t n, Room& room, float* sums) const {
@@ -168,6 +160,14 @@ class Transformer {
 
  private:
   static constexpr size_t kTokens = 256;  // that pieces read at once have together, if they are several
+
+  // How many pieces from the first on are worth reading at once: enough tokens to make use of the matrices while they
+  // are near, few enough to stay so themselves.
+  static size_t at_once(const int64_t* starts, size_t n) {
+    size_t taken = n > 0;
+    while (taken < n && static_cast<size_t>(starts[taken + 1] - starts[0]) <= kTokens) ++taken;
+    return taken;
+  }
 
   BlocksRoom with_room(Room& room, size_t total, size_t longest) const {
     const size_t dim = blocks_.dim, padded = (longest + kStrip - 1) / kStrip * kStrip;

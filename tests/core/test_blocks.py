@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nestling.model.blocks import Batch, Blocks, Twin, gather, read_blocks
+from nestling.model.blocks import Batch, Blocks, read_blocks
 from nestling.model.layout import lay_out
 from nestling.model.native import CoreReader
 from nestling.model.pack import to_int8
 from nestling.model.rows import CentroidRows, FloatRows, Int8Rows, ProductRows, Table
+from nestling.model.twin import Twin, gather
 from nestling.text.native import core_module
 
 LONGEST = 200

@@ -7,10 +7,11 @@ import torch
 from nestling.make.encoder import EncoderSize, PrunedEncoder
 from nestling.make.export import export
 from nestling.make.student import Size, Student
-from nestling.model import blocks as module
-from nestling.model.blocks import Batch, Blocks, Twin, read_blocks, rotary_positions
+from nestling.model import twin as module
+from nestling.model.blocks import Batch, Blocks, read_blocks, rotary_positions
 from nestling.model.layout import lay_out
 from nestling.model.rows import FloatRows, Table
+from nestling.model.twin import Twin
 
 LONGEST = 200
 TOKENS = 90

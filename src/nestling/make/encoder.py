@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, rms_norm
 
 from nestling.errors import InputError, ModelFileError
-from nestling.make.settings import STRIP, Body, columns_fit
+from nestling.make.settings import Body, columns_fit
 from nestling.make.student import Student, attend, silent
-from nestling.model.blocks import AROUND, SEEN
+from nestling.model.blocks import AROUND, SEEN, STRIP
 from nestling.model.graph_reader import STEP
 from nestling.model.output import unit
 from nestling.teacher import Teacher

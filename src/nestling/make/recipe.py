@@ -11,7 +11,6 @@ from typing import Any
 
 from nestling.errors import InputError
 from nestling.make.settings import (
-    STRIP,
     TASKS,
     Aim,
     Body,
@@ -22,6 +21,7 @@ from nestling.make.settings import (
     Vocabulary,
     columns_fit,
 )
+from nestling.model.blocks import STRIP
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
+from nestling.model.blocks import STRIP
+
 TASKS = ("QRY", "DOC", "SYM")  # rows of a transformer's table behind those of the tokenizer
-
-
-STRIP = 16  # of which all columns of a transformer are multiples (model/blocks.py)
 
 
 def columns_fit(inner: int, dim: int, head: int, *others: int) -> bool:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu, rms_norm
 
 from nestling.errors import InputError
-from nestling.make.settings import STRIP, columns_fit
-from nestling.model.blocks import SEEN, THETA, WITHIN
+from nestling.make.settings import columns_fit
+from nestling.model.blocks import SEEN, STRIP, THETA, WITHIN
 
 Floats = npt.NDArray[np.float32]
 HEAD = 64  # columns of an attention head

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nestling.model.blocks import Batch, Blocks, Floats, Twin
+from nestling.model.blocks import Batch, Blocks, Floats
 from nestling.model.layout import RowLayout
+from nestling.model.twin import Twin
 from nestling.text.native import CoreTokenizer, core_module
 
 DTYPES = {"float32": 0, "float16": 1, "int8": 2, "binary": 3}

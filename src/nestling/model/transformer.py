@@ -1,8 +1,8 @@
 """The small transformer: what each token of a text weighs in its context, and the mean of the rows so weighed.
 
 Blocks say what the tokens weigh (blocks.py); the C++ core reads texts through them where it is installed, else its twin
-in numpy, with the same bits. onnxruntime does it on demand, in float32 (graph_reader.py). In sublinear pooling the rows
-of a token that a text repeats are shorter each time (pool.py).
+in numpy (twin.py), with the same bits. onnxruntime does it on demand, in float32 (graph_reader.py). In sublinear
+pooling the rows of a token that a text repeats are shorter each time (pool.py).
 """
 
 from collections.abc import Sequence
