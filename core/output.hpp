@@ -1,4 +1,4 @@
-// From sums of rows to what a user asked for: unit length, float32, float16, int8 or one bit a column.
+// What a user may ask for, and the way there from sums of rows: unit length, float32, float16, int8 or one bit a column.
 #pragma once
 
 #include <cmath>
@@ -15,6 +15,21 @@ inline size_t row_bytes(Dtype dtype, size_t dim) {
          : dtype == Dtype::Int8    ? dim
                                    : (dim + 7) / 8;
 }
+
+struct EncodeOptions {
+  static constexpr size_t kNoTask = SIZE_MAX;
+  size_t dim = 0;
+  size_t limit = SIZE_MAX;  // tokens of a text, that of its task among them
+  bool stop_at_cut = false;
+  bool normalize = true;
+  Dtype dtype = Dtype::Float32;
+  size_t task = kNoTask;  // a transformer's token before each text
+};
+
+struct EncodeResult {
+  size_t cut = 0;         // texts that had more tokens than the limit
+  size_t bad = SIZE_MAX;  // the first text that could not be had, or that was cut where that is an error
+};
 
 // Writes a vector at unit length, zeros if it is zeros. Sixteen partial sums of squares, whatever the machine: the same
 // bits everywhere. out may be sums.

@@ -4,9 +4,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 
-#include "python_arrays.hpp"
 #include "python_reader.hpp"
-#include "python_texts.hpp"
 #include "static.hpp"
 
 namespace {
@@ -143,111 +141,29 @@ class Model {
               Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop,
               bool sublinear) {
     check(n >= tokenizer_->size, "a table with fewer rows than the tokenizer has tokens");
-    rows_.tokens(table_, n, places, factors, common, coded, scales, sublinear);
-    for (const uint32_t id : drop) {
-      check(id < n, "a dropped token that the table lacks");
-      table_.drop(id);
-    }
+    rows_.tokens(table_, n, places, factors, common, coded, scales, drop, sublinear);
   }
 
   const char* isa() const { return kernels_->name; }
 
-  // texts: a list of str, or one str. out: rows of what the options say, contiguous. Returns how many texts were cut;
-  // or, if a text is no str, holds half a character, or is cut and must not be, -1 minus its index.
+  // limit: below 0 for none. The rest as of Encoder.
   int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize,
                  int dtype, size_t threads) {
-    EncodeOptions options;
-    options.dim = dim;
-    options.limit = limit < 0 ? SIZE_MAX : static_cast<size_t>(limit);
-    options.stop_at_cut = stop_at_cut, options.normalize = normalize, options.dtype = static_cast<Dtype>(dtype);
-    const bool single = PyUnicode_Check(texts.ptr());
-    check(single || PyList_Check(texts.ptr()), "texts that are no list");
     check(dim > 0 && dim <= table_.dim() && table_.tokens() > 0, "a dim that the table lacks");
-    threads = std::min<size_t>(std::max<size_t>(threads, 1), kMostThreads);
-    const size_t n = single ? 1 : static_cast<size_t>(PyList_GET_SIZE(texts.ptr())),
-                 width = row_bytes(options.dtype, dim);
-    Py_buffer view;
-    if (PyObject_GetBuffer(out.ptr(), &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) != 0) throw nb::python_error();
-    struct Release {
-      Py_buffer& view;
-      ~Release() { PyBuffer_Release(&view); }
-    } release{view};
-    check(static_cast<size_t>(view.len) == n * width, "an output of another size");
-
-    if (n < 2048) threads = worth(texts.ptr(), single, n) ? threads : 1;
-    constexpr size_t kTaken = 16384;  // texts whose references are held at once, for each thread
-    Held held;
-    int64_t cut = 0;
-    for (size_t start = 0; start < n; start += kTaken * threads) {
-      const size_t stop = std::min(start + kTaken * threads, n);
-      const size_t taken = single ? held.take(texts.ptr()) : held.take(texts.ptr(), start, stop);
-      const EncodeResult result = run(held, options, threads, static_cast<uint8_t*>(view.buf) + start * width, width);
-      if (result.bad != SIZE_MAX) return -1 - static_cast<int64_t>(start + result.bad);
-      if (taken < stop - start) return -1 - static_cast<int64_t>(start + taken);
-      cut += static_cast<int64_t>(result.cut);
-    }
-    return cut;
+    const auto make = [&] { return Scratch{tokenizer_->scratch(), {}}; };
+    const auto work = [&](size_t n, const auto& text, const EncodeOptions& options, Scratch& scratch, uint8_t* rows) {
+      return nestling::encode(*tokenizer_, table_, *kernels_, options, n, text, scratch, rows);
+    };
+    return encoder_.encode(texts, out, options_of(dim, limit, stop_at_cut, normalize, dtype), threads, make, work);
   }
 
  private:
-  struct Room {
-    Scratch scratch;
-    std::vector<uint8_t> utf8;  // of the text at hand
-  };
-
-  // Whether there is so much text that another thread is worth its start.
-  static bool worth(PyObject* texts, bool single, size_t n) {
-    constexpr Py_ssize_t kWorth = 200000;
-    Py_ssize_t characters = 0;
-    for (size_t i = 0; !single && i < n && characters < kWorth; ++i) {
-      PyObject* text = PyList_GET_ITEM(texts, i);
-      if (PyUnicode_Check(text)) characters += PyUnicode_GET_LENGTH(text);
-    }
-    return characters >= kWorth;
-  }
-
-  EncodeResult run(const Held& held, const EncodeOptions& options, size_t threads, uint8_t* out, size_t width) {
-    const size_t n = held.size();
-    if (n <= 8) return work(held, 0, n, options, out);  // over before another thread could have the lock
-    nb::gil_scoped_release unlocked;
-    const size_t unit = std::min<size_t>(256, std::max<size_t>(1, n / (threads * 8)));
-    std::atomic<size_t> next{0}, cut{0}, bad{SIZE_MAX};
-    const auto worker = [&] {
-      for (size_t start; (start = next.fetch_add(unit)) < n && start < bad.load();) {
-        const EncodeResult result = work(held, start, std::min(start + unit, n), options, out + start * width);
-        cut += result.cut;
-        if (result.bad == SIZE_MAX) continue;
-        size_t before = bad.load();
-        while (start + result.bad < before && !bad.compare_exchange_weak(before, start + result.bad)) {
-        }
-      }
-    };
-    in_threads(std::min(threads, (n + unit - 1) / unit), worker);
-    return {cut.load(), bad.load()};
-  }
-
-  EncodeResult work(const Held& held, size_t start, size_t stop, const EncodeOptions& options, uint8_t* out) {
-    std::unique_ptr<Room> room = spare_.borrow([&] {
-      auto made = std::make_unique<Room>();
-      made->scratch.tokens = tokenizer_->scratch();
-      return made;
-    });
-    const auto text = [&](size_t i) {
-      held.prefetch(start + i + kAhead);
-      return utf8_of(held[start + i], room->utf8);
-    };
-    const EncodeResult result =
-        nestling::encode(*tokenizer_, table_, *kernels_, options, stop - start, text, room->scratch, out);
-    spare_.give_back(std::move(room));
-    return result;
-  }
-
   nb::object tokenizer_object_;
   const Tokenizer* tokenizer_;
   const Kernels* kernels_;
   Table table_;
   Rows rows_;
-  Spare<Room> spare_;
+  Encoder<Scratch> encoder_{{256, 200000, 8}};
 };
 
 // Shapes and ranges have been checked in rows.py. rows: (n, dim), to be filled.
@@ -288,12 +204,13 @@ NB_MODULE(_core, m) {
            nb::arg("sublinear"))
       .def("encode", &Model::encode);
   nb::class_<Reader>(m, "Reader")
-      .def(nb::init<std::string>(), nb::arg("isa") = "")
+      .def(nb::init<nb::object, std::string>(), nb::arg("tokenizer").none(), nb::arg("isa") = "")
       .def_prop_ro("isa", &Reader::isa)
       .def("rows_int8", &Reader::rows_int8)
       .def("rows_float", &Reader::rows_float)
       .def("tokens", &Reader::tokens, nb::arg("n"), nb::arg("places").none(), nb::arg("factors").none(),
-           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none())
+           nb::arg("common"), nb::arg("coded").none(), nb::arg("scales").none(), nb::arg("drop"),
+           nb::arg("sublinear"))
       .def("shape", &Reader::shape)
       .def("matrix", &Reader::matrix, nb::arg("layer"), nb::arg("name"), nb::arg("values"), nb::arg("scales"),
            nb::arg("bias").none())
@@ -303,5 +220,6 @@ NB_MODULE(_core, m) {
       .def("rotary", &Reader::rotary)
       .def("places", &Reader::places)
       .def("ready", &Reader::ready)
-      .def("sums", &Reader::sums);
+      .def("sums", &Reader::sums)
+      .def("encode", &Reader::encode);
 }

@@ -51,7 +51,8 @@ class Rows {
   }
 
   void tokens(Table& table, size_t n, const Maybe<Array<uint32_t, 1>>& places, const Maybe<Array<float, 1>>& factors,
-              float common, const Maybe<Array<bool, 1>>& coded, const Maybe<Array<float, 1>>& scales, bool sublinear) {
+              float common, const Maybe<Array<bool, 1>>& coded, const Maybe<Array<float, 1>>& scales,
+              const std::vector<uint32_t>& drop, bool sublinear) {
     check(places || n <= rows_, "fewer rows than tokens");
     check((!places || places->size() == n) && (!factors || factors->size() == n), "places or factors of another size");
     check(coded.has_value() == scales.has_value(), "codes without scales");
@@ -60,6 +61,10 @@ class Rows {
     table.set_tokens(n, places ? places->data() : nullptr, factors ? factors->data() : nullptr, common,
                      coded ? reinterpret_cast<const uint8_t*>(coded->data()) : nullptr,
                      scales ? scales->data() : nullptr, sublinear);
+    for (const uint32_t id : drop) {
+      check(id < n, "a dropped token that the table lacks");
+      table.drop(id);
+    }
   }
 
  private:

@@ -1,22 +1,26 @@
 // What reads texts for a transformer, in Python.
 #pragma once
 
-#include "python_arrays.hpp"
-#include "transformer.hpp"
+#include "contextual.hpp"
+#include "python_encode.hpp"
 
 namespace {
 
-// A transformer behind its tokenizer. Shapes have been checked in model/blocks.py.
+// A transformer, with or without its tokenizer. Shapes have been checked in model/blocks.py.
 class Reader {
  public:
-  explicit Reader(const std::string& isa) : transformer_(kernels_of(isa)) {}
+  // tokenizer: None where the core does not know it; then ids come from elsewhere.
+  Reader(nb::object tokenizer, const std::string& isa) : tokenizer_object_(tokenizer), transformer_(kernels_of(isa)) {
+    if (!tokenizer.is_none()) tokenizer_ = nb::cast<Tokenizer*>(tokenizer);
+  }
 
   void rows_int8(Array<int8_t, 2> rows) { rows_.take(transformer_.table, rows); }
   void rows_float(Array<float, 2> rows) { rows_.take(transformer_.table, rows); }
 
   void tokens(size_t n, Maybe<Array<uint32_t, 1>> places, Maybe<Array<float, 1>> factors, float common,
-              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales) {
-    rows_.tokens(transformer_.table, n, places, factors, common, coded, scales, false);
+              Maybe<Array<bool, 1>> coded, Maybe<Array<float, 1>> scales, const std::vector<uint32_t>& drop,
+              bool sublinear) {
+    rows_.tokens(transformer_.table, n, places, factors, common, coded, scales, drop, sublinear);
   }
 
   void shape(size_t inner, size_t first, size_t seen, size_t dim, size_t head, size_t longest, size_t layers) {
@@ -62,6 +66,24 @@ class Reader {
   // Whether all is there that texts are read with.
   void ready() { check(transformer_.ready()); }
 
+  // limit: below 0 for none. task: the id of the token before each text, below 0 for none. The rest as of Encoder.
+  int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize,
+                 int dtype, size_t threads, int64_t task) {
+    ready();
+    const Blocks& b = transformer_.blocks();
+    const Table& table = transformer_.table;
+    check(tokenizer_ && tokenizer_->size <= table.tokens(), "no tokenizer, or a table with fewer rows than its tokens");
+    check(task < static_cast<int64_t>(table.tokens()), "a task that the table lacks");
+    check(dim > 0 && dim <= b.vector && b.longest > 1 && limit != 0, "a dim that the vectors lack, or no tokens");
+    EncodeOptions options = options_of(dim, limit, stop_at_cut, normalize, dtype);
+    if (task >= 0) options.task = static_cast<size_t>(task);
+    const auto make = [&] { return Scratch{tokenizer_->scratch(), {Parts(table), {}}}; };
+    const auto work = [&](size_t n, const auto& text, const EncodeOptions& how, Scratch& scratch, uint8_t* rows) {
+      return nestling::encode(*tokenizer_, transformer_, how, n, text, scratch.tokens, scratch.rest, rows);
+    };
+    return encoder_.encode(texts, out, options, threads, make, work);
+  }
+
   // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
   nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
                                                   Array<int64_t, 1> starts, size_t threads) {
@@ -93,16 +115,24 @@ class Reader {
   }
 
  private:
+  struct Scratch {
+    TokenizerScratch tokens;
+    ContextualScratch rest;
+  };
+
   template <class T>
   const float* keep(T array) {
     kept_.push_back(nb::cast(array));
     return array.data();
   }
 
+  nb::object tokenizer_object_;
+  const Tokenizer* tokenizer_ = nullptr;
   Transformer transformer_;
   Rows rows_;
   std::vector<nb::object> kept_;
   Spare<Transformer::Room> spare_;
+  Encoder<Scratch> encoder_{{32, 2000, 0}};
 };
 
 }  // namespace

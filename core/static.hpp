@@ -45,8 +45,6 @@ class Pool {
     if (held_ || !blocks_) block(held_);
     return total_.data();
   }
-  // The ids of the tokens of texts to come go here too, end to end; null for nowhere.
-  void record(uint32_t* ids) { record_ = ids; }
   size_t pooled() const { return pooled_; }
   size_t met() const { return met_; }
   bool cut() const { return met_ > limit_; }
@@ -61,10 +59,9 @@ class Pool {
       for (size_t i = 0; i < held_; ++i) repeats_[ids_[i]] = 0;
   }
 
-  void block(size_t n) {
+  NEST_NOINLINE void block(size_t n) {
     const size_t within = met_ >= limit_ ? 0 : n < limit_ - met_ ? n : limit_ - met_;
     met_ += n;
-    if (record_) record_ = std::copy_n(ids_, n, record_);
     float* const sums = blocks_ ? sums_.data() : total_.data();
     pooled_ += table_->add(*kernels_, ids_, within, dim_, sums, spare_.data(), repeats_.data());
     if (blocks_)
@@ -75,7 +72,6 @@ class Pool {
   const Table* table_ = nullptr;
   const Kernels* kernels_ = nullptr;
   size_t dim_ = 0, limit_ = 0, held_ = 0;
-  uint32_t* record_ = nullptr;
   size_t met_ = 0, pooled_ = 0;  // tokens that went through block(), and those of them that count
   bool blocks_ = false;          // whether total_ holds something
   std::vector<float> sums_, total_, spare_;
@@ -87,19 +83,6 @@ class Pool {
 struct Scratch {
   TokenizerScratch tokens;
   Pool pools[2];
-};
-
-struct EncodeOptions {
-  size_t dim = 0;
-  size_t limit = SIZE_MAX;  // tokens of a text
-  bool stop_at_cut = false;
-  bool normalize = true;
-  Dtype dtype = Dtype::Float32;
-};
-
-struct EncodeResult {
-  size_t cut = 0;         // texts that had more tokens than the limit
-  size_t bad = SIZE_MAX;  // the first text that could not be had, or that was cut where that is an error
 };
 
 // Embeds n texts into rows of `out`. text(i) gives a text's valid UTF-8, null data if it cannot be had; the bytes are

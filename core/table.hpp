@@ -56,6 +56,14 @@ class Table {
   }
 
   void drop(uint32_t token) { dropped_[token] = 1; }
+  bool dropped(uint32_t token) const { return dropped_[token]; }
+
+  // What the next occurrence of a token in a text weighs, which came so many times before.
+  NEST_INLINE float repeat_weight(uint8_t& times) const {
+    const float weight = repeats_[times];
+    times = static_cast<uint8_t>(times + (times + 1u < repeats_.size()));
+    return weight;
+  }
 
   size_t dim() const { return dim_; }
   size_t tokens() const { return tokens_; }
@@ -120,11 +128,7 @@ class Table {
 
  private:
   NEST_NOINLINE void weigh_repeats(const uint32_t* ids, size_t n, uint8_t* met, float* repeats) const {
-    for (size_t i = 0; i < n; ++i) {
-      uint8_t& times = met[ids[i]];
-      repeats[i] = repeats_[times];
-      times = static_cast<uint8_t>(times + (times + 1u < repeats_.size()));
-    }
+    for (size_t i = 0; i < n; ++i) repeats[i] = repeat_weight(met[ids[i]]);
   }
 
   NEST_INLINE size_t choose(const uint32_t* ids, size_t n, const float* repeats, uint32_t* places,

@@ -6,7 +6,7 @@
 
 #include "static.hpp"
 #ifdef NEST_TRANSFORMER
-#include "transformer.hpp"
+#include "contextual.hpp"
 #endif
 
 using namespace nestling;
@@ -19,7 +19,7 @@ std::vector<AddedToken> added;
 Tokenizer tokenizer;
 #ifdef NEST_TRANSFORMER
 Transformer transformer{kernels()};
-Transformer::Room room;
+std::unique_ptr<ContextualScratch> contextual;  // once there are blocks
 Table& table = transformer.table;
 #else
 Table table;
@@ -134,34 +134,36 @@ void table_tokens(size_t n, const uint32_t* places, const float* factors, float 
 
 EXPORT(table_drop) void table_drop(uint32_t token) { table.drop(token); }
 
-// Embeds n texts into rows of `out`. cut: how many had more tokens than the limit. Returns the first of these if it is
-// to stop there, or n.
+// Embeds n texts into rows of `out`. task: a transformer's token before each text, or -1. cut: how many had more tokens
+// than the limit. Returns the first of these if it is to stop there, or n.
 EXPORT(encode)
 size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, size_t dim, size_t limit,
-              bool stop_at_cut, bool normalize, float* out, uint32_t* cut) {
-  EncodeOptions options;
-  options.dim = dim, options.limit = limit, options.stop_at_cut = stop_at_cut, options.normalize = normalize;
+              bool stop_at_cut, bool normalize, size_t task, float* out, uint32_t* cut) {
+  const EncodeOptions options{dim, limit, stop_at_cut, normalize, Dtype::Float32, task};
   Texts texts(bytes, units, ascii);
   const auto text = [&](size_t) { return texts.next(); };
+#ifdef NEST_TRANSFORMER
+  const EncodeResult result =
+      contextual ? nestling::encode(tokenizer, transformer, options, n, text, scratch.tokens, *contextual, out)
+                 : nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
+#else
   const EncodeResult result = nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
+#endif
   *cut = static_cast<uint32_t>(result.cut);
   return result.bad < n ? result.bad : n;
 }
 
-// How many tokens each text has, and what they are, end to end, where `ids` has room for them: by a pool of no columns,
-// so that the program holds one copy of the tokenizer.
+// How many tokens each text has: by a pool of no columns, so that the program holds one copy of the tokenizer.
 EXPORT(count)
-void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts, uint32_t* ids) {
+void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts) {
   Texts texts(bytes, units, ascii);
   Pool& pool = scratch.pools[0];
-  pool.record(ids);
   for (size_t i = 0; i < n; ++i) {
     pool.start(table, *kernels(), 0, 0);
     tokenizer.encode(texts.next(), scratch.tokens, pool);
     pool.finish();
     counts[i] = static_cast<uint32_t>(pool.met());
   }
-  pool.record(nullptr);
 }
 
 #ifdef NEST_TRANSFORMER
@@ -186,18 +188,8 @@ const char* blocks_norm(int32_t layer, const char* name, size_t size, const floa
 EXPORT(blocks_weigh) void blocks_weigh(const float* weights) { transformer.weigh(weights); }
 EXPORT(blocks_rotary) void blocks_rotary(const float* cosines, const float* sines) { transformer.rotary(cosines, sines); }
 EXPORT(blocks_places) void blocks_places(const float* vectors) { transformer.places(vectors); }
-EXPORT(blocks_ready) const char* blocks_ready() { return transformer.ready(); }
-
-// The sums of n pieces of texts, whose tokens lie end to end: `lengths` of them. sums: (n, columns of a vector).
-EXPORT(blocks_read)
-void blocks_read(const uint32_t* ids, const float* weights, const uint32_t* lengths, size_t n, float* sums) {
-  std::vector<int64_t> starts(n + 1);
-  for (size_t i = 0; i < n; ++i) starts[i + 1] = starts[i] + lengths[i];
-  transformer.read(ids, weights, starts.data(), n, room, sums);
-}
-
-// The vector of the sum of `count` rows, which changes on the way.
-EXPORT(finish) void finish(float* sums, size_t dim, size_t count, bool normalize, float* out) {
-  put_vector(sums, dim, count, normalize, Dtype::Float32, out);
+EXPORT(blocks_ready) const char* blocks_ready() {
+  contextual.reset(new ContextualScratch{Parts(table), {}});
+  return transformer.ready();
 }
 #endif

@@ -151,28 +151,17 @@ export class Room {
     this.#capacity = units;
   }
 
-  /** Embeds the n texts that were written into `data` from `place` on. */
-  encode(n, ascii, dim, limit, stopAtCut, normalize, data, place) {
-    const stopped = this.#core.call(
-      "encode",
-      this.#texts,
-      this.#units,
-      n,
-      ascii,
-      dim,
-      limit,
-      stopAtCut,
-      normalize,
-      this.#out,
-      this.#cut,
-    );
+  /** Embeds the n texts that were written into `data` from `place` on; `how`: the options of the core's `encode`. */
+  encode(n, ascii, data, place, dim, ...how) {
+    const where = [this.#out, this.#cut];
+    const stopped = this.#core.call("encode", this.#texts, this.#units, n, ascii, dim, ...how, ...where);
     data.set(new Float32Array(this.#core.buffer, this.#out, n * dim), place);
     return { stopped, cut: new Uint32Array(this.#core.buffer, this.#cut, 1)[0] };
   }
 
-  /** How many tokens each of the n texts has that were written; their ids go to `ids`, where that is a pointer. */
-  count(n, ascii, ids = 0) {
-    this.#core.call("count", this.#texts, this.#units, n, ascii, this.#out, ids);
+  /** How many tokens each of the n texts has that were written. */
+  count(n, ascii) {
+    this.#core.call("count", this.#texts, this.#units, n, ascii, this.#out);
     return new Uint32Array(this.#core.buffer, this.#out, n);
   }
 }

@@ -1,4 +1,4 @@
-// What every model offers: nestling.d.ts says what it means.
+// A model: nestling.d.ts says what its methods mean.
 
 import { fail, noText, oneOf, quote } from "./nest.js";
 
@@ -24,10 +24,11 @@ export class Vectors {
 }
 
 export class Model {
+  #room;
   #warned = false;
 
   constructor(room, document, dim = document.dim) {
-    this.room = room;
+    this.#room = room;
     this.document = document;
     this.dim = checkDim(document, dim);
     this.dims = document.dims.filter((tier) => tier <= dim);
@@ -70,19 +71,20 @@ export class Model {
   countTokens(texts, { errors = "strict" } = {}) {
     const { listed, single } = list(texts);
     const counts = new Uint32Array(listed.length);
-    this.room.pass(listed, "", errors, (start, n, ascii) => counts.set(this.room.count(n, ascii), start));
+    this.#room.pass(listed, "", errors, (start, n, ascii) => counts.set(this.#room.count(n, ascii), start));
     return single ? counts[0] : Array.from(counts);
   }
 
   #encode(texts, options, role) {
-    const { dim = this.dim, normalize = true, overflow = this.usualOverflow, errors = "strict", out } = options;
+    const usual = this.document.architecture === "transformer" ? "split" : "cut";
+    const { dim = this.dim, normalize = true, overflow = usual, errors = "strict", out } = options;
     const { listed, single } = list(texts);
     checkDim(this, dim);
     oneOf("overflow", overflow, ["cut", "error", "split"]);
     const task = this.#taskOf(role, options.task);
     const prompt = Object.hasOwn(this.document.prompts, task) ? this.document.prompts[task] : "";
     const data = outputOf(out, listed.length * dim);
-    const cut = this.fill(data, listed, { dim, task, prompt, normalize, overflow, errors });
+    const cut = this.#fill(data, listed, { dim, task, prompt, normalize, overflow, errors });
     if (cut) this.#warn(cut, listed.length);
     return single ? data : new Vectors(data, dim, cut);
   }
@@ -100,7 +102,20 @@ export class Model {
     return asked;
   }
 
-  tooLong(index) {
+  /** Writes the vectors of texts into `data`; how many were cut. */
+  #fill(data, texts, { dim, task, prompt, normalize, overflow, errors }) {
+    const limit = overflow === "split" || this.maxTokens === null ? -1 : Math.min(this.maxTokens, 2 ** 31);
+    const how = [dim, limit, overflow === "error", normalize, this.document.task_tokens[task] ?? -1];
+    let cut = 0;
+    this.#room.pass(texts, prompt, errors, (start, n, ascii) => {
+      const done = this.#room.encode(n, ascii, data, start * dim, ...how);
+      if (done.stopped < n) this.#tooLong(start + done.stopped);
+      cut += done.cut;
+    });
+    return cut;
+  }
+
+  #tooLong(index) {
     fail(
       `texts[${index}] is too long.`,
       `${this.name} takes at most ${this.maxTokens} tokens.`,

@@ -17,13 +17,14 @@ export async function load(source, { dim, wasm } = {}) {
   const core = new Core(await (wasm === undefined ? compileOurs(kind) : module));
   buildTokenizer(core, tokenizer);
   if (kind === "Transformer") {
-    const { loadTransformer } = await import("./transformer.js");
-    return loadTransformer(core, document, tensors, checkOthers, dim);
+    const { buildTransformer } = await import("./transformer.js");
+    buildTransformer(core, document, tensors, checkOthers);
+  } else {
+    const layout = layOut(document, tensors);
+    checkOthers(document, tensors, layout.size);
+    buildTable(core, layout, document);
   }
-  const layout = layOut(document, tensors);
-  checkOthers(document, tensors, layout.size);
-  buildTable(core, layout, document);
-  return new StaticModel(new Room(core, document.dim), document, dim);
+  return new Model(new Room(core, document.dim), document, dim);
 }
 
 export function similarity(a, b) {
@@ -40,22 +41,6 @@ export function similarity(a, b) {
   );
   const found = right.single ? Float32Array.from(rows, (row) => row[0]) : rows;
   return left.single ? found[0] : found;
-}
-
-class StaticModel extends Model {
-  usualOverflow = "cut";
-
-  /** Writes the vectors of texts into `data`; how many were cut. */
-  fill(data, texts, { dim, prompt, normalize, overflow, errors }) {
-    const limit = overflow === "split" || this.maxTokens === null ? -1 : Math.min(this.maxTokens, 2 ** 31);
-    let cut = 0;
-    this.room.pass(texts, prompt, errors, (start, n, ascii) => {
-      const done = this.room.encode(n, ascii, dim, limit, overflow === "error", normalize, data, start * dim);
-      if (done.stopped < n) this.tooLong(start + done.stopped);
-      cut += done.cut;
-    });
-    return cut;
-  }
 }
 
 // --- loading ---

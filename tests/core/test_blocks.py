@@ -117,7 +117,7 @@ def test_every_kernel_gives_the_bits_of_the_twin(blocks: Blocks, rows: npt.NDArr
         wanted = Twin(blocks, layout).sums(batch)
         assert not wanted[LENGTHS.index(0)].any()
         for isa in core.kernels():
-            reader = CoreReader(blocks, layout, TOKENS, isa)
+            reader = CoreReader(blocks, layout, TOKENS, isa=isa)
             assert reader.backend == f"core ({isa})"
             assert np.array_equal(reader.sums(batch, 1), wanted), isa
             assert np.array_equal(reader.sums(batch, 3), wanted), isa
@@ -171,7 +171,7 @@ def test_the_largest_weights_that_are_let_in_give_finite_vectors(kind: str, rows
     assert np.isfinite(wanted).all()
     assert core is not None
     for isa in core.kernels():
-        assert np.array_equal(CoreReader(blocks, layout, TOKENS, isa).sums(batch, 1), wanted), isa
+        assert np.array_equal(CoreReader(blocks, layout, TOKENS, isa=isa).sums(batch, 1), wanted), isa
 
 
 def test_rows_are_those_of_the_table(rows: npt.NDArray[np.float32]) -> None:

@@ -224,7 +224,7 @@ def test_vectors_are_those_of_the_twin(name: str, models: dict[str, StaticModel]
 
 def test_the_comparison_of_vectors_sees_a_difference(models: dict[str, StaticModel], texts: list[str]) -> None:
     changed = StaticModel(models["int4, mean"].parts())
-    changed._core = models["float32, mean"]._core
+    changed._reads_in_core(models["float32, mean"]._core.encode)
     found = exactness.compare_vectors(changed, texts)
     assert found["largest difference"] > 0.1
     assert found["rows that differ"] > len(texts)

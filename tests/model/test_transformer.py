@@ -278,14 +278,14 @@ def test_heads_that_do_not_fit_are_refused(parts: Parts) -> None:
 
 
 def test_vectors_that_are_not_finite_are_refused(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TransformerModel(parts)
+    model = TransformerModel(parts, runtime="onnxruntime")
     monkeypatch.setattr(model._reader.__class__, "sums", lambda *_: np.full((2, DIM), np.nan, np.float32))
     with pytest.raises(ModelFileError, match="not finite"):
         model.encode(["a text", "another"])
 
 
 def test_pieces_that_are_finite_alone_are_refused_too(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TransformerModel(parts)
+    model = TransformerModel(parts, runtime="onnxruntime")
     monkeypatch.setattr(
         model._reader.__class__, "sums", lambda _, batch, __: np.full((len(batch.starts) - 1, DIM), 2e38, np.float32)
     )

@@ -1,7 +1,7 @@
 """Models in the C++ core: a static one, behind the compiled tokenizer; and what reads texts for a transformer."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,6 @@ from nestling.model.layout import RowLayout
 from nestling.model.twin import Twin
 from nestling.text.native import CoreTokenizer, core_module
 
-DTYPES = {"float32": 0, "float16": 1, "int8": 2, "binary": 3}
-CoreModel = Any  # nestling._core.Model, which may not be there
-
 
 def native_model(
     tokenizer: CoreTokenizer,
@@ -24,8 +21,8 @@ def native_model(
     drop: Sequence[int],
     sublinear: bool = False,
     isa: str = "",
-) -> CoreModel:
-    """The model in the core. size: rows of tokens. isa: of the core's kernels(), default the widest that runs here."""
+) -> Any:
+    """A static model in the core. size: rows of tokens. isa: of its kernels(), default the widest that runs here."""
     core, _ = core_module()
     assert core is not None
     model = core.Model(tokenizer, isa)
@@ -40,14 +37,24 @@ def _factors(layout: RowLayout) -> tuple[Floats | None, float]:
 
 
 class CoreReader:
-    """Reads texts through a transformer's blocks in the core. size, isa: as of `native_model`."""
+    """Reads texts through a transformer's blocks in the core. tokenizer: None where it does not know that. The others
+    as of `native_model`."""
 
-    def __init__(self, blocks: Blocks, layout: RowLayout, size: int, isa: str = "") -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        layout: RowLayout,
+        size: int,
+        drop: Sequence[int] = (),
+        sublinear: bool = False,
+        isa: str = "",
+        tokenizer: CoreTokenizer | None = None,
+    ) -> None:
         core, _ = core_module()
         assert core is not None
-        self._reader = reader = core.Reader(isa)
+        self._reader = reader = core.Reader(tokenizer, isa)
         (reader.rows_int8 if layout.rows.dtype == np.int8 else reader.rows_float)(layout.rows)
-        reader.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales)
+        reader.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales, list(drop), sublinear)
         shape = blocks.inner, blocks.first, blocks.seen, blocks.dim, blocks.head, blocks.longest
         reader.shape(*shape, len(blocks.blocks))
         self._take(-1, blocks, ("up", "back", "out"), ("seeing", "input", "last"))
@@ -60,6 +67,7 @@ class CoreReader:
         if blocks.places is not None:
             reader.places(blocks.places)
         reader.ready()
+        self.encode: Callable[..., int] | None = reader.encode if tokenizer is not None else None
 
     def _take(self, layer: int, holder: Any, matrices: Sequence[str], norms: Sequence[str]) -> None:
         for name in matrices:
@@ -80,10 +88,19 @@ class CoreReader:
         return sums
 
 
-def reader_of(blocks: Blocks, layout: RowLayout, size: int) -> CoreReader | Twin:
+def reader_of(
+    blocks: Blocks,
+    layout: RowLayout,
+    size: int,
+    drop: Sequence[int],
+    sublinear: bool,
+    tokenizer: CoreTokenizer | None,
+) -> CoreReader | Twin:
     """The core's reader where the core is installed, else its twin."""
     core, why = core_module()
-    return Twin(blocks, layout, why) if core is None else CoreReader(blocks, layout, size)
+    if core is None:
+        return Twin(blocks, layout, why)
+    return CoreReader(blocks, layout, size, drop, sublinear, tokenizer=tokenizer)
 
 
 def with_bar(spans: Sequence[tuple[int, int]], texts: int) -> Iterator[tuple[int, int]]:

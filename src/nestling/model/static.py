@@ -18,23 +18,21 @@ import numpy.typing as npt
 from nestling.errors import InputError, one_of
 from nestling.files.nest import write_nest
 from nestling.files.parts import POOLINGS, Parts
-from nestling.model.common import Array, Floats, How, Model, Overflow, checked_layout, unfit
+from nestling.model.common import Array, Floats, How, Overflow, checked_layout, unfit
+from nestling.model.in_core import CoreModel
 from nestling.model.layout import RowLayout, lay_out
-from nestling.model.native import DTYPES, CoreModel, native_model, usable_cores, with_bar
+from nestling.model.native import native_model
 from nestling.model.output import finish
 from nestling.model.pool import over_units, sum_rows, units_of
 from nestling.model.rows import CentroidRows, Table
 from nestling.safe import check_target
-from nestling.text.check import check_texts
 from nestling.text.tokenizer import TextTokenizer
 from nestling.text.tokens import Tokens
 
-MOST_TOKENS = 2**62  # of a text, which the core counts in 64 bits
-TEXTS_AT_ONCE = 65_536  # between two steps of a progress bar
 Layout = Literal["nest", "model2vec", "sentence-transformers"]
 
 
-class StaticModel(Model):
+class StaticModel(CoreModel):
     """A loaded static embedding model. Made by `nestling.load`; safe to share between threads."""
 
     def __init__(
@@ -60,11 +58,11 @@ class StaticModel(Model):
             raise unfit(name, error) from error
         self._dropped = np.zeros(self.table.size, np.bool_)
         self._dropped[list(self.document.drop)] = True
-        self._core: CoreModel = None
+        self._core: Any = None
         if self.tokenizer.core is not None:
             how = self.table.size, parts.document.drop, self.document.sublinear
             self._core = native_model(self.tokenizer.core, self._layout, *how)
-        self.takes_any_text = self._core is not None
+            self._reads_in_core(self._core.encode)
 
     @property
     def backend(self) -> str:
@@ -86,45 +84,7 @@ class StaticModel(Model):
         )
         return said if document.pooling == "mean" else (*said, document.pooling)
 
-    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
-        return (self._by_twin if self._core is None else self._by_core)(texts, vectors, dim, how)
-
-    def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
-        """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
-        dim = self.document.dim
-        vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
-        return vectors, self._core.encode(texts, vectors, dim, self._core_limit("cut"), False, True, 0, usable_cores())
-
-    def _core_limit(self, overflow: Overflow | None) -> int:
-        """The most tokens of a text as the core takes it: -1 for no limit."""
-        limit = self.document.max_tokens
-        return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
-
-    def _by_core(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
-        """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
-        options = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize, DTYPES[how.dtype]
-        sliced = how.progress and not isinstance(texts, str)
-        all_cut = 0
-        spans = [(start, min(start + TEXTS_AT_ONCE, len(texts))) for start in range(0, len(texts), TEXTS_AT_ONCE)]
-        for start, stop in with_bar(spans, len(texts)) if sliced else [(0, len(texts))]:
-            part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
-            cut: int = self._core.encode(*part, *options, how.threads or usable_cores())
-            if cut < 0:
-                return self._by_core_again(texts, vectors, dim, how, start - 1 - cut)
-            all_cut += cut
-        return all_cut
-
-    def _by_core_again(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How, bad: int) -> int:
-        """The core stopped at texts[bad]: say why; or put U+FFFD for half characters, and do it again."""
-        checked = check_texts(texts, how.errors)[0]  # raises for what is no text
-        if how.errors == "replace" and checked != texts:
-            return self._by_core(checked, vectors, dim, replace(how, errors="strict"))
-        if len(checked) <= bad:
-            raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
-        raise self._too_long(bad, int(self.tokenizer.encode([checked[bad]]).lengths[0]))
-
-    def _by_twin(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
-        """The same in numpy."""
+    def _in_python(self, texts: Sequence[str], vectors: Array, dim: int, how: How) -> int:
 
         def work(span: tuple[int, int]) -> int:
             tokens, kept, cut = self._tokenize(texts[span[0] : span[1]], how.overflow, span[0])
@@ -133,6 +93,9 @@ class StaticModel(Model):
             return cut
 
         return sum(over_units(work, units_of(texts), how.threads, how.progress))
+
+    def _length(self, text: str) -> int:
+        return int(self.tokenizer.encode([text]).lengths[0])
 
     def save(self, path: str | Path, layout: Layout | None = None) -> None:
         """Write the model: one `.nest` file, or a folder in another library's layout, atomically.

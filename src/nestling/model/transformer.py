@@ -19,9 +19,10 @@ from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.files.whole_graph import whole_graph
 from nestling.model.blocks import SCALES, Batch, read_blocks
-from nestling.model.common import Array, Floats, How, Model, checked_layout, unfit
+from nestling.model.common import Array, Floats, How, checked_layout, unfit
+from nestling.model.in_core import CoreModel
 from nestling.model.layout import lay_out
-from nestling.model.native import reader_of, usable_cores, with_bar
+from nestling.model.native import CoreReader, reader_of, usable_cores, with_bar
 from nestling.model.output import finish
 from nestling.model.pool import repeat_weights, units_of
 from nestling.model.rows import Table, expect
@@ -46,7 +47,7 @@ class Reader(Protocol):
         """The sums over the tokens of pieces: (n, columns of a vector) float32."""
 
 
-class TransformerModel(Model):
+class TransformerModel(CoreModel):
     """A loaded transformer. Made by `nestling.load`; safe to share between threads.
 
     runtime: "core", which multiplies in whole numbers, with the same bits on every machine; or "onnxruntime", which
@@ -54,6 +55,7 @@ class TransformerModel(Model):
     """
 
     usual_overflow = "split"
+    _texts_a_step = 1024
 
     def __init__(
         self,
@@ -87,7 +89,11 @@ class TransformerModel(Model):
         blocks = read_blocks(body, self.table.dim, document.head or 0, document.max_tokens or 0)
         if blocks.vector < self.dim:
             raise ValueError(f"blocks that give {blocks.vector} columns, expected {self.dim}")
-        return reader_of(blocks, lay_out(self.table), self.table.size)
+        how = self.table.size, document.drop, document.sublinear
+        reader = reader_of(blocks, lay_out(self.table), *how, tokenizer=self.tokenizer.core)
+        if isinstance(reader, CoreReader):
+            self._reads_in_core(reader.encode)
+        return reader
 
     def _with_onnxruntime(self) -> Reader:
         from nestling.model.graph_reader import GraphReader
@@ -157,14 +163,20 @@ class TransformerModel(Model):
             )
             write_onnx(path, self.parts(), graph)
 
-    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
-        texts, all_cut = [texts] if isinstance(texts, str) else texts, 0
+    def _in_python(self, texts: Sequence[str], vectors: Array, dim: int, how: How) -> int:
+        all_cut = 0
         for start, stop in with_bar(units_of(texts), len(texts)) if how.progress else units_of(texts):
             batch, owners, cut = self._pieces(texts[start:stop], start, how)
             sums, counts = self._of_texts(batch, owners, stop - start, how.threads or usable_cores())
             vectors[start:stop] = finish(sums[:, :dim], counts, how.normalize, how.dtype)
             all_cut += cut
         return all_cut
+
+    def _length(self, text: str) -> int:
+        return len(self._known([text])[0])
+
+    def _task_id(self, task: str | None) -> tuple[int, ...]:
+        return (self.document.task_tokens.get(task or "", -1),)
 
     def _of_texts(
         self, batch: Batch, owners: npt.NDArray[np.int64], texts: int, threads: int

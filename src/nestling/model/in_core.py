@@ -1,0 +1,94 @@
+"""A model whose texts the C++ core takes all the way, from str to vector, where it is installed and knows the tokenizer
+exactly; else the same is done in Python, with the same bits."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nestling.errors import InputError
+from nestling.model.common import Array, How, Model, Overflow
+from nestling.model.native import usable_cores, with_bar
+from nestling.text.check import check_texts
+
+DTYPES = {"float32": 0, "float16": 1, "int8": 2, "binary": 3}
+MOST_TOKENS = 2**62  # of a text, which the core counts in 64 bits
+
+
+class CoreModel(Model):
+    """What `StaticModel` and `TransformerModel` share."""
+
+    _encode: Callable[..., int] | None = None  # the core's, where it takes texts: how many it cut, or -1 - a place
+    _texts_a_step = 65_536  # of a progress bar
+
+    def _reads_in_core(self, encode: Callable[..., int] | None) -> None:
+        self._encode, self.takes_any_text = encode, encode is not None
+
+    @abstractmethod
+    def _in_python(self, texts: Sequence[str], vectors: Array, dim: int, how: How) -> int:
+        """`_fill` without the core."""
+
+    @abstractmethod
+    def _length(self, text: str) -> int:
+        """How many tokens of a text count towards the limit, without that of a task."""
+
+    def _task_id(self, task: str | None) -> tuple[int, ...]:
+        """What else the core is told: of a model with tokens for tasks the id of this one, or -1."""
+        return ()
+
+    def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
+        if self._encode is None:
+            return self._in_python([texts] if isinstance(texts, str) else texts, vectors, dim, how)
+        return self._in_core(self._encode, texts, vectors, dim, how)
+
+    def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
+        """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
+        assert self._encode is not None, "asked only where the core takes any text"
+        task = self.document.routes.get("text")
+        if task in self.document.prompts:
+            return np.zeros(0), -1
+        dim = self.document.dim
+        vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
+        options = dim, self._core_limit(self.usual_overflow), False, True, 0, usable_cores()
+        return vectors, self._encode(texts, vectors, *options, *self._task_id(task))
+
+    def _core_limit(self, overflow: Overflow | None) -> int:
+        """The most tokens of a text as the core takes it: -1 for no limit."""
+        limit = self.document.max_tokens
+        return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
+
+    def _in_core(
+        self, encode: Callable[..., int], texts: Sequence[str] | str, vectors: Array, dim: int, how: How
+    ) -> int:
+        """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
+        options: tuple[Any, ...] = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize
+        options = *options, DTYPES[how.dtype], how.threads or usable_cores(), *self._task_id(how.task)
+        sliced, step, all_cut = how.progress and not isinstance(texts, str), self._texts_a_step, 0
+        spans = [(start, min(start + step, len(texts))) for start in range(0, len(texts), step)]
+        for start, stop in with_bar(spans, len(texts)) if sliced else [(0, len(texts))]:
+            part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
+            cut = encode(*part, *options)
+            if cut < 0:
+                return self._in_core_again(encode, texts, vectors, dim, how, start - 1 - cut)
+            all_cut += cut
+        return all_cut
+
+    def _in_core_again(
+        self,
+        encode: Callable[..., int],
+        texts: Sequence[str] | str,
+        vectors: Array,
+        dim: int,
+        how: How,
+        bad: int,
+    ) -> int:
+        """The core stopped at texts[bad]: say why; or put U+FFFD for half characters, and do it again."""
+        checked = check_texts(texts, how.errors)[0]  # raises for what is no text
+        if how.errors == "replace" and checked != texts:
+            return self._in_core(encode, checked, vectors, dim, replace(how, errors="strict"))
+        if len(checked) <= bad:
+            raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
+        task = how.task in self.document.task_tokens
+        raise self._too_long(bad, self._length(checked[bad]) + task, task)

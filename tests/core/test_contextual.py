@@ -1,0 +1,84 @@
+"""From str to vector through a transformer: the core gives the bits that Python gives, whatever is asked of it."""
+
+import warnings
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+import nestling
+from nestling.errors import InputError, InputTypeError
+from nestling.files.parts import Parts
+from nestling.model.blocks import read_blocks
+from nestling.model.layout import lay_out
+from nestling.model.transformer import BODY, TransformerModel
+from nestling.model.twin import Twin
+from nestling.text.native import core_module
+from tests.students import LONGEST, parts_of, student_of
+
+pytestmark = pytest.mark.skipif(core_module()[0] is None, reason="without the core")
+ODD = ["", " ", "\u2603", "\u2603 a \u2603 cat", "again and again and again", "é" * 40, "東京 🙂 [UNK] ##ing", "\x00"]
+
+
+def in_python(parts: Parts) -> TransformerModel:
+    """The same model without anything of the core."""
+    model = TransformerModel(parts)
+    body = {name.removeprefix(BODY): each for name, each in parts.tensors.items() if name.startswith(BODY)}
+    blocks = read_blocks(body, model.table.dim, model.document.head or 0, model.max_tokens or 0)
+    model._reads_in_core(None)
+    model._reader = Twin(blocks, lay_out(model.table))
+    return model
+
+
+@pytest.fixture(scope="module", params=list(product(["wordpiece", "unigram"], ["mean", "sublinear"])), ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[TransformerModel, TransformerModel]:
+    kind, pooling = request.param
+    parts = parts_of(student_of(kind), kind)
+    parts = replace(parts, document=replace(parts.document, pooling=pooling, routes={"text": "sym"}))
+    return TransformerModel(parts), in_python(parts)
+
+
+def test_the_same_bits_with_every_option(pair: tuple[TransformerModel, TransformerModel], sentences: list[str]) -> None:
+    model, plain = pair
+    assert model.backend.startswith("core")
+    assert plain.backend.startswith("python")
+    whole = " ".join(sentences[:40])
+    texts = [*sentences[:40], *ODD, whole, whole[: len(whole) // 3]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nestling.CutWarning)
+        for task, overflow in product((None, "", "qry"), ("split", "cut")):
+            for given in ({}, {"dim": 8}, {"normalize": False}, {"dtype": "float16"}, {"dtype": "int8"}):
+                found = model.encode(texts, task=task, overflow=overflow, **given)
+                assert np.array_equal(found, plain.encode(texts, task=task, overflow=overflow, **given)), given
+        counted = model.encode_counting(texts, overflow="cut")[1]
+        assert counted == plain.encode_counting(texts, overflow="cut")[1] > 0
+    assert np.array_equal(model.encode(texts), plain.encode(texts))
+    for text in ODD:
+        assert np.array_equal(model.encode(text), plain.encode(text))
+
+
+def test_the_same_bits_in_any_number_of_threads(
+    pair: tuple[TransformerModel, TransformerModel], sentences: list[str]
+) -> None:
+    model, _ = pair
+    texts = [*sentences, *ODD, " ".join(sentences)] * 3
+    whole = model.encode(texts, threads=1)
+    for threads in (2, 3, 7):
+        assert np.array_equal(model.encode(texts, threads=threads), whole)
+    assert np.array_equal(model.encode(texts, progress=True), whole)
+
+
+def test_what_is_no_text_is_refused(pair: tuple[TransformerModel, TransformerModel]) -> None:
+    model, plain = pair
+    for wrong in (["a", None], ["a", 3], [b"a"]):
+        with pytest.raises(InputTypeError):
+            model.encode(wrong)
+    with pytest.raises(InputError, match="surrogate"):
+        model.encode(["a cat", "half \ud800"])
+    mended = model.encode(["a cat", "half \ud800"], errors="replace")
+    assert np.array_equal(mended, plain.encode(["a cat", "half \ufffd"]))
+    long = "cat " * (LONGEST + 5)
+    for each in pair:
+        with pytest.raises(InputError, match=rf"texts\[1\] has {each._length(long) + 1} tokens, one for its task"):
+            each.encode(["a", long], overflow="error")
