@@ -48,6 +48,7 @@ bench: .venv/test
 		--texts $(DATA)/corpus/english.parquet --column text --out $(RESULTS)/transformer_speed.json
 	$(BIN)/python benchmarks/core_speed.py
 	$(BIN)/python benchmarks/core_stages.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/embed_speed.py
 	$(BIN)/python web/bench.py

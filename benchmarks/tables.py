@@ -297,6 +297,15 @@ def transformer_speed() -> str:
     return table(head, rows)
 
 
+def kernels() -> str:
+    """Texts a second of one thread, by each kernel of one machine."""
+    report = results("kernels")
+    found = {name: each["texts_s"] for name, each in report["models"].items()}
+    isas = list(next(iter(found.values())))
+    rows = [[name, *(f"{rates[isa]:,}" for isa in isas)] for name, rates in found.items()]
+    return f"{table(['texts/s', *isas], rows)}\n\n{report['cpu']}; the same bits by all."
+
+
 def probes() -> str:
     """The linear and the MLP head of each model, x 100."""
     rows = []
@@ -464,6 +473,7 @@ TABLES: dict[str, Callable[[], str]] = {
         blocks,
         routes,
         transformer_speed,
+        kernels,
         validity,
         dims_kept,
         schemes,

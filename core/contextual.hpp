@@ -60,9 +60,12 @@ class Parts {
     }
     ids_.clear(), weights_.clear(), starts_.resize(1), parts_.resize(1);
     begun_ = 0;
+    if (ids_.capacity() > kKept) ids_ = {}, weights_ = {}, sums_ = {};
   }
 
  private:
+  static constexpr size_t kKept = 1 << 17;  // tokens: a very long text does not hold memory for ever
+
   // Moves the last text's tokens apart, the last ones first, so that each part begins with the task's.
   void spread(size_t size, size_t room, size_t parts, uint32_t task) {
     ids_.resize(begun_ + size + parts), weights_.resize(begun_ + size + parts);

@@ -12,10 +12,12 @@ from nestling.errors import InputError, InputTypeError
 from nestling.files.parts import Parts
 from nestling.model.blocks import read_blocks
 from nestling.model.layout import lay_out
+from nestling.model.rows import FloatRows, Table
 from nestling.model.transformer import BODY, TransformerModel
 from nestling.model.twin import Twin
 from nestling.text.native import core_module
-from tests.students import LONGEST, parts_of, student_of
+from tests.conftest import model_of
+from tests.core.test_blocks import LONGEST, tensors_of
 
 pytestmark = pytest.mark.skipif(core_module()[0] is None, reason="without the core")
 ODD = ["", " ", "\u2603", "\u2603 a \u2603 cat", "again and again and again", "é" * 40, "東京 🙂 [UNK] ##ing", "\x00"]
@@ -31,11 +33,31 @@ def in_python(parts: Parts) -> TransformerModel:
     return model
 
 
+def parts_of(kind: str, pooling: str) -> Parts:
+    """A transformer with the tokenizer of a test model, and weights from nowhere."""
+    static, blocks = model_of(kind), tensors_of("blocks")
+    first, random = static.table.size, np.random.default_rng(1)
+    document = replace(
+        static.document,
+        architecture="transformer",
+        scheme="float",
+        dim=32,
+        dims=(32, 16, 8),
+        inner=32,
+        head=16,
+        max_tokens=LONGEST,
+        pooling=pooling,
+        task_tokens={"qry": first, "doc": first + 1, "sym": first + 2},
+        routes={"text": "sym"},
+    )
+    table = Table(FloatRows(random.normal(0, 0.3, (first + 3, 32)).astype(np.float32)))
+    tensors = {**table.tensors(), **{BODY + name: each for name, each in blocks.items()}}
+    return Parts(document, tensors, static.parts().tokenizer)
+
+
 @pytest.fixture(scope="module", params=list(product(["wordpiece", "unigram"], ["mean", "sublinear"])), ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[TransformerModel, TransformerModel]:
-    kind, pooling = request.param
-    parts = parts_of(student_of(kind), kind)
-    parts = replace(parts, document=replace(parts.document, pooling=pooling, routes={"text": "sym"}))
+    parts = parts_of(*request.param)
     return TransformerModel(parts), in_python(parts)
 
 

@@ -51,11 +51,6 @@ def test_gives_the_vectors_it_was_saved_with(model: Model) -> None:
     assert all(check.cosine >= 0.9999 for check in checks)
 
 
-def test_golden_vectors(name: str, model: Model, odd_texts: list[str]) -> None:
-    golden = np.load(ROOT / "tests" / "golden" / "vectors.npz")[name]
-    np.testing.assert_allclose(model.encode(odd_texts), golden, atol=1e-6)
-
-
 def test_knows_near_from_far(model: Model) -> None:
     documents = ["The cat sat on the mat.", "Shares fell sharply on Monday.", "A kitten rests on a rug."]
     kitty = model.similarity(model.encode_query("a sleeping kitty"), model.encode_document(documents))[0]
