@@ -25,6 +25,9 @@ class CoreModel(Model):
 
     def _reads_in_core(self, encode: Callable[..., int] | None) -> None:
         self._encode, self.takes_any_text = encode, encode is not None
+        task = self.document.routes.get("text")
+        self._usual = self.document.dim, self._core_limit(self.usual_overflow), False, True, DTYPES["float32"]
+        self._usual_task = None if task in self.document.prompts else self._task_id(task)
 
     @abstractmethod
     def _in_python(self, texts: Sequence[str], vectors: Array, dim: int, how: How) -> int:
@@ -45,14 +48,11 @@ class CoreModel(Model):
 
     def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
         """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
-        assert self._encode is not None, "asked only where the core takes any text"
-        task = self.document.routes.get("text")
-        if task in self.document.prompts:
+        if self._encode is None or self._usual_task is None:
             return np.zeros(0), -1
-        dim = self.document.dim
+        dim = self._usual[0]
         vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
-        options = dim, self._core_limit(self.usual_overflow), False, True, 0, usable_cores()
-        return vectors, self._encode(texts, vectors, *options, *self._task_id(task))
+        return vectors, self._encode(texts, vectors, *self._usual, usable_cores(), *self._usual_task)
 
     def _core_limit(self, overflow: Overflow | None) -> int:
         """The most tokens of a text as the core takes it: -1 for no limit."""
