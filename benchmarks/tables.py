@@ -279,22 +279,31 @@ def speed() -> str:
 
 def transformer_speed() -> str:
     """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run."""
-    report = results("transformer_speed")
-    cells = {
-        peer["name"]: {cell["cell"]: cell for cell in peer["cells"] if cell["threads"] == 1} for peer in report["peers"]
-    }
-    base = cells["minilm-int8:minilm"]
+    report, before = results("transformer_speed"), results("transformer_speed_xeon")
     rows = []
     for peer in report["peers"]:
-        own = cells[peer["name"]]
+        own = _cells(report, peer["name"])
         rates = [f"{own[cell]['texts_s']:,.0f}" for cell in ("mixed", "8", "32", "128")]
-        times = [f"{own[cell]['ratio_cpu'] / base[cell]['ratio_cpu']:,.1f}" for cell in ("mixed", "32")]
         late, cold = peer["latency"], peer["cold_start"]
         rest = [f"{1000 * late['median_ms']:,.0f}", f"{cold['wall_s']:.2f}", f"{cold['peak_mb']:.0f}"]
-        rows.append([peer["name"], *rates, *times, *rest])
+        rows.append([peer["name"], *rates, *_times_minilm(report, peer["name"]), *rest])
     head = ["", "texts/s, mixed", "of 8 tokens", "of 32", "of 128", "times MiniLM int8, mixed", "at 32",
             "one text (us)", "cold start (s)", "peak MB"]  # fmt: skip
-    return table(head, rows)
+    there = " and ".join(_times_minilm(before, "micro"))
+    note = f"{report['machine']['cpu']}. On {before['machine']['cpu']}, a version earlier, micro: {there} times."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def _cells(report: Any, name: str) -> dict[str, Any]:
+    """Of a peer, on one thread."""
+    cells = next(peer["cells"] for peer in report["peers"] if peer["name"] == name)
+    return {cell["cell"]: cell for cell in cells if cell["threads"] == 1}
+
+
+def _times_minilm(report: Any, name: str) -> list[str]:
+    """How many times the texts of MiniLM in int8, of mixed ones and of those of 32 tokens."""
+    own, base = _cells(report, name), _cells(report, "minilm-int8:minilm")
+    return [f"{own[cell]['ratio_cpu'] / base[cell]['ratio_cpu']:,.1f}" for cell in ("mixed", "32")]
 
 
 def kernels() -> str:
