@@ -278,7 +278,10 @@ def speed() -> str:
 
 
 def transformer_speed() -> str:
-    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run."""
+    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run.
+
+    transformer_speed_xeon.json is what `make bench` wrote at commit 6274534, on another processor.
+    """
     report, before = results("transformer_speed"), results("transformer_speed_xeon")
     rows = []
     for peer in report["peers"]:

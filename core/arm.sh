@@ -3,7 +3,7 @@
 #
 # Builds the extension with a cross compiler, and runs tests/core (but for limits, and every code point, which take an
 # emulator long) and the golden vectors with it, in a Python of that architecture, by qemu. Needs Debian and root:
-# installs qemu and the compiler, and puts Python and wheels into build/arm. PYTHON: with the packages of
+# installs qemu and the compiler, lets the machine know ARM's packages, and puts Python and wheels into build/arm. PYTHON: with the packages of
 # `pip install -e .[test]`.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,9 +13,9 @@ ROOT=$OUT/root
 
 main() {
   command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-g++ >/dev/null ||
-    apt-get install -q --yes --no-install-recommends qemu-user-static g++-aarch64-linux-gnu
+    { apt-get update -q && apt-get install -q --yes --no-install-recommends qemu-user-static g++-aarch64-linux-gnu; }
   mkdir -p "$OUT/debs" "$OUT/objects"
-  [ -e "$OUT/ready" ] || { get_python && get_wheels && touch "$OUT/ready"; }
+  [ -e "$OUT/ready" ] || { get_python; get_wheels; touch "$OUT/ready"; }
   build_extension
   arm -m pytest -v -p no:cacheprovider tests/model/test_golden.py tests/core --ignore tests/core/test_limits.py \
     --deselect tests/core/test_exact.py::test_ids_of_every_code_point

@@ -1,9 +1,10 @@
 // The blocks of blocks.hpp, written once over a type V that stands for a vector register, as rows_kernels.hpp is.
 //
 // Besides what that asks of it, V has sub, max; Float exponent(Float x, Float n): x times 2^n, n a whole number plus
-// kMagic; and for whole numbers Act, the kDepth of which a lane takes at once, int16 or uint8 with kShift added;
-// Whole, int32 lanes; Words, weights of kDepth inputs a lane: words(const int8_t*), whole(const int32_t*),
-// spread(const Act*), dot(Whole, Words, Whole), to_float(Whole), put(Act*, Float) which rounds. kRows, kStrips: of a tile.
+// kMagic; and for whole numbers Act, the kDepth of which a lane takes at once, int16, int8, or uint8 with kShift
+// added; Whole, int32 lanes; Words, weights of kDepth inputs a lane: words(const int8_t*), whole(const int32_t*),
+// spread(const Act*), dot(Whole, Words, what spread gives), to_float(Whole), put(Act*, Float) which rounds. kRows,
+// kStrips: of a tile.
 #pragma once
 
 #include <cmath>

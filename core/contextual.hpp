@@ -56,15 +56,16 @@ class Parts {
       float* const sum = sums_.data() + (first < last ? first : starts_.size() - 1) * columns;
       for (size_t part = first + 1; part < last; ++part)
         for (size_t d = 0; d < columns; ++d) sum[d] += sums_[part * columns + d];
-      put(text, sum, static_cast<size_t>(starts_[last] - starts_[first]));
+      put(text, sum, columns, static_cast<size_t>(starts_[last] - starts_[first]));
     }
     ids_.clear(), weights_.clear(), starts_.resize(1), parts_.resize(1);
     begun_ = 0;
-    if (ids_.capacity() > kKept) ids_ = {}, weights_ = {}, sums_ = {};
+    if (ids_.capacity() > kKept) ids_ = std::vector<uint32_t>(), weights_ = std::vector<float>();
+    if (sums_.capacity() > kKept) sums_ = std::vector<float>();
   }
 
  private:
-  static constexpr size_t kKept = 1 << 17;  // tokens: a very long text does not hold memory for ever
+  static constexpr size_t kKept = 1 << 17;  // values: a very long text does not hold memory for ever
 
   // Moves the last text's tokens apart, the last ones first, so that each part begins with the task's.
   void spread(size_t size, size_t room, size_t parts, uint32_t task) {
@@ -105,7 +106,11 @@ EncodeResult encode(const Tokenizer& tokenizer, const Transformer& transformer, 
   const size_t most = options.limit == SIZE_MAX ? SIZE_MAX : options.limit - with_task;
   const size_t width = row_bytes(options.dtype, options.dim);
   size_t done = 0;
-  const auto put = [&](size_t i, float* sum, size_t count) {
+  const auto put = [&](size_t i, float* sum, size_t columns, size_t count) {
+    if (!std::all_of(sum, sum + columns, [](float x) { return std::isfinite(x); })) {
+      if (result.finite && done + i < result.bad) result.bad = done + i, result.finite = false;
+      return;
+    }
     put_vector(sum, options.dim, count, options.normalize, options.dtype,
                static_cast<uint8_t*>(out) + (done + i) * width);
   };

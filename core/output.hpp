@@ -29,6 +29,7 @@ struct EncodeOptions {
 struct EncodeResult {
   size_t cut = 0;         // texts that had more tokens than the limit
   size_t bad = SIZE_MAX;  // the first text that could not be had, or that was cut where that is an error
+  bool finite = true;     // or one whose sums are not finite, which are a damaged transformer's
 };
 
 // Writes a vector at unit length, zeros if it is zeros. Sixteen partial sums of squares, whatever the machine: the same

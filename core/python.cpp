@@ -163,7 +163,7 @@ class Model {
   const Kernels* kernels_;
   Table table_;
   Rows rows_;
-  Encoder<Scratch> encoder_{{256, 200000, 8}};
+  Encoder<Scratch> encoder_{{256, 200000, 8, 16384}};
 };
 
 // Shapes and ranges have been checked in rows.py. rows: (n, dim), to be filled.

@@ -20,16 +20,17 @@ template <class Scratch>
 class Encoder {
  public:
   // How much a text is to do. unit: texts that a thread takes at once, at most. characters: for which another thread is
-  // worth its start. few: texts that are over before another thread could have the interpreter's lock.
+  // worth its start. few: texts that are over before another thread could have the interpreter's lock. held: texts for
+  // each thread whose references are held at once; behind them Python may stop the work.
   struct Effort {
-    size_t unit, characters, few;
+    size_t unit, characters, few, held;
   };
 
   explicit Encoder(Effort effort) : effort_(effort) {}
 
   // texts: a list of str, or one str. out: rows of what the options say, contiguous. make(): a new room.
   // work(n, text, options, scratch, out): as `encode` in static.hpp. Returns how many texts were cut; or, if a text is
-  // no str, holds half a character, or is cut and must not be, -1 minus its index.
+  // no str, holds half a character, is cut and must not be, or has no finite vector, -1 minus its index.
   template <class Make, class Work>
   int64_t encode(nb::object texts, nb::object out, const EncodeOptions& options, size_t threads, const Make& make,
                  const Work& work) {
@@ -47,11 +48,10 @@ class Encoder {
     check(static_cast<size_t>(view.len) == n * width, "an output of another size");
 
     if (n < 2048) threads = worth(texts.ptr(), single, n) ? threads : 1;
-    constexpr size_t kTaken = 16384;  // texts whose references are held at once, for each thread
     Held held;
     int64_t cut = 0;
-    for (size_t start = 0; start < n; start += kTaken * threads) {
-      const size_t stop = std::min(start + kTaken * threads, n);
+    for (size_t start = 0; start < n; start += effort_.held * threads) {
+      const size_t stop = std::min(start + effort_.held * threads, n);
       const size_t taken = single ? held.take(texts.ptr()) : held.take(texts.ptr(), start, stop);
       uint8_t* const rows = static_cast<uint8_t*>(view.buf) + start * width;
       const auto some = [&](size_t first, size_t last) {
@@ -68,6 +68,7 @@ class Encoder {
       if (result.bad != SIZE_MAX) return -1 - static_cast<int64_t>(start + result.bad);
       if (taken < stop - start) return -1 - static_cast<int64_t>(start + taken);
       cut += static_cast<int64_t>(result.cut);
+      if (stop < n && PyErr_CheckSignals() != 0) throw nb::python_error();
     }
     return cut;
   }

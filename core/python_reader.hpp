@@ -64,12 +64,15 @@ class Reader {
   const char* isa() const { return transformer_.isa(); }
 
   // Whether all is there that texts are read with.
-  void ready() { check(transformer_.ready()); }
+  void ready() {
+    check(transformer_.ready());
+    ready_ = true;
+  }
 
   // limit: below 0 for none. task: the id of the token before each text, below 0 for none. The rest as of Encoder.
   int64_t encode(nb::object texts, nb::object out, size_t dim, int64_t limit, bool stop_at_cut, bool normalize,
                  int dtype, size_t threads, int64_t task) {
-    ready();
+    check(ready_, "blocks that are not ready");
     const Blocks& b = transformer_.blocks();
     const Table& table = transformer_.table;
     check(tokenizer_ && tokenizer_->size <= table.tokens(), "no tokenizer, or a table with fewer rows than its tokens");
@@ -87,7 +90,7 @@ class Reader {
   // The sums of pieces of texts, whose tokens lie end to end: (total,), (total,), (n + 1,) -> (n, columns of a vector).
   nb::ndarray<nb::numpy, float, nb::ndim<2>> sums(Array<uint32_t, 1> ids, Array<float, 1> weights,
                                                   Array<int64_t, 1> starts, size_t threads) {
-    ready();
+    check(ready_, "blocks that are not ready");
     const Blocks& b = transformer_.blocks();
     threads = std::min(std::max<size_t>(threads, 1), kMostThreads);
     check(starts.size() > 0 && starts.data()[0] == 0 && ids.size() == weights.size(), "pieces of another size");
@@ -126,13 +129,14 @@ class Reader {
     return array.data();
   }
 
+  bool ready_ = false;
   nb::object tokenizer_object_;
   const Tokenizer* tokenizer_ = nullptr;
   Transformer transformer_;
   Rows rows_;
   std::vector<nb::object> kept_;
   Spare<Transformer::Room> spare_;
-  Encoder<Scratch> encoder_{{32, 2000, 0}};
+  Encoder<Scratch> encoder_{{32, 2000, 0, 512}};
 };
 
 }  // namespace

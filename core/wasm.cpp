@@ -135,7 +135,7 @@ void table_tokens(size_t n, const uint32_t* places, const float* factors, float 
 EXPORT(table_drop) void table_drop(uint32_t token) { table.drop(token); }
 
 // Embeds n texts into rows of `out`. task: a transformer's token before each text, or -1. cut: how many had more tokens
-// than the limit. Returns the first of these if it is to stop there, or n.
+// than the limit, or -1 where a vector is not finite. Returns the first of these if it is to stop there, or n.
 EXPORT(encode)
 size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, size_t dim, size_t limit,
               bool stop_at_cut, bool normalize, size_t task, float* out, uint32_t* cut) {
@@ -149,11 +149,11 @@ size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii,
 #else
   const EncodeResult result = nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
 #endif
-  *cut = static_cast<uint32_t>(result.cut);
+  *cut = result.finite ? static_cast<uint32_t>(result.cut) : UINT32_MAX;
   return result.bad < n ? result.bad : n;
 }
 
-// How many tokens each text has: by a pool of no columns, so that the program holds one copy of the tokenizer.
+// How many tokens each text has: by a pool of no columns, so that the program holds no copy of the tokenizer for it.
 EXPORT(count)
 void count(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii, uint32_t* counts) {
   Texts texts(bytes, units, ascii);

@@ -1,6 +1,8 @@
 // A model: nestling.d.ts says what its methods mean.
 
-import { fail, noText, oneOf, quote } from "./nest.js";
+import { damaged, fail, noText, oneOf, quote } from "./nest.js";
+
+const NOT_FINITE = 2 ** 32 - 1; // instead of how many were cut
 
 export class Vectors {
   constructor(data, dim, cut = 0) {
@@ -105,10 +107,12 @@ export class Model {
   /** Writes the vectors of texts into `data`; how many were cut. */
   #fill(data, texts, { dim, task, prompt, normalize, overflow, errors }) {
     const limit = overflow === "split" || this.maxTokens === null ? -1 : Math.min(this.maxTokens, 2 ** 31);
-    const how = [dim, limit, overflow === "error", normalize, this.document.task_tokens[task] ?? -1];
+    const tokens = this.document.task_tokens;
+    const how = [dim, limit, overflow === "error", normalize, Object.hasOwn(tokens, task) ? tokens[task] : -1];
     let cut = 0;
     this.#room.pass(texts, prompt, errors, (start, n, ascii) => {
       const done = this.#room.encode(n, ascii, data, start * dim, ...how);
+      if (done.cut === NOT_FINITE) damaged("weights that give values which are not finite");
       if (done.stopped < n) this.#tooLong(start + done.stopped);
       cut += done.cut;
     });

@@ -1,23 +1,27 @@
 """From str to vector through a transformer: the core gives the bits that Python gives, whatever is asked of it."""
 
+import signal
+import threading
 import warnings
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 import nestling
-from nestling.errors import InputError, InputTypeError
+from nestling.errors import InputError, InputTypeError, ModelFileError
 from nestling.files.parts import Parts
 from nestling.model.blocks import read_blocks
 from nestling.model.layout import lay_out
-from nestling.model.rows import FloatRows, Table
+from nestling.model.rows import FloatRows, Int8Rows, Table
 from nestling.model.transformer import BODY, TransformerModel
 from nestling.model.twin import Twin
 from nestling.text.native import core_module
 from tests.conftest import model_of
-from tests.core.test_blocks import LONGEST, tensors_of
+from tests.core.test_blocks import LONGEST, SIZES, tensors_of
+from tests.core.test_limits import resident_bytes
 
 pytestmark = pytest.mark.skipif(core_module()[0] is None, reason="without the core")
 ODD = ["", " ", "\u2603", "\u2603 a \u2603 cat", "again and again and again", "é" * 40, "東京 🙂 [UNK] ##ing", "\x00"]
@@ -33,9 +37,9 @@ def in_python(parts: Parts) -> TransformerModel:
     return model
 
 
-def parts_of(kind: str, pooling: str) -> Parts:
+def parts_of(kind: str, pooling: str, blocks: str = "blocks") -> Parts:
     """A transformer with the tokenizer of a test model, and weights from nowhere."""
-    static, blocks = model_of(kind), tensors_of("blocks")
+    static, stride, head = model_of(kind), SIZES[blocks][0], SIZES[blocks][3]
     first, random = static.table.size, np.random.default_rng(1)
     document = replace(
         static.document,
@@ -43,15 +47,15 @@ def parts_of(kind: str, pooling: str) -> Parts:
         scheme="float",
         dim=32,
         dims=(32, 16, 8),
-        inner=32,
-        head=16,
+        inner=stride,
+        head=head,
         max_tokens=LONGEST,
         pooling=pooling,
         task_tokens={"qry": first, "doc": first + 1, "sym": first + 2},
         routes={"text": "sym"},
     )
-    table = Table(FloatRows(random.normal(0, 0.3, (first + 3, 32)).astype(np.float32)))
-    tensors = {**table.tensors(), **{BODY + name: each for name, each in blocks.items()}}
+    table = Table(FloatRows(random.normal(0, 0.3, (first + 3, stride)).astype(np.float32)))
+    tensors = {**table.tensors(), **{BODY + name: each for name, each in tensors_of(blocks).items()}}
     return Parts(document, tensors, static.parts().tokenizer)
 
 
@@ -103,3 +107,37 @@ def test_what_is_no_text_is_refused(pair: tuple[TransformerModel, TransformerMod
     for each in pair:
         with pytest.raises(InputError, match=rf"texts\[1\] has {each._length(long) + 1} tokens, one for its task"):
             each.encode(["a", long], overflow="error")
+
+
+@pytest.mark.parametrize("given", [{}, {"normalize": False}, {"dtype": "int8"}])
+def test_vectors_that_are_not_finite_are_refused(given: dict[str, Any]) -> None:
+    """The largest values that a file may hold, once for each of 200,000 tokens."""
+    parts = parts_of("wordpiece", "mean", "layers that weigh")
+    size, columns, most = model_of("wordpiece").table.size + 3, 48, np.float32(1e12)
+    rows = Int8Rows(np.full((size, columns), 127, np.int8), np.full(size, most))
+    tensors = {name: each for name, each in parts.tensors.items() if name.startswith(BODY)}
+    for name in [name for name in tensors if name.endswith(("weigh.weight", "after_feed.bias"))]:
+        tensors[name] = np.full_like(tensors[name], 1000)
+    tensors |= Table(rows, np.full(size, most)).tensors()
+    document = replace(parts.document, scheme="int8")
+    model = TransformerModel(replace(parts, document=document, tensors=tensors))
+    assert np.isfinite(model.encode("a cat", **given)).all()
+    with pytest.raises(ModelFileError, match="not finite"):
+        model.encode(["a cat", "a cat " * 100_000], **given)
+
+
+def test_a_long_call_can_be_interrupted(pair: tuple[TransformerModel, TransformerModel], sentences: list[str]) -> None:
+    model, _ = pair
+    texts = sentences * (200_000 // len(sentences))
+    timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.encode(texts, threads=1)
+
+
+def test_a_very_long_text_does_not_hold_memory() -> None:
+    model = TransformerModel(parts_of("wordpiece", "sublinear"))
+    model.encode("a cat " * 1000)
+    before = resident_bytes()
+    model.encode_counting("a cat " * 2_000_000, overflow="cut")  # of 4,000,000 tokens, each of which takes eight bytes
+    assert resident_bytes() - before < 16 * 2**20

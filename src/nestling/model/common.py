@@ -1,5 +1,5 @@
 """What every model offers: the menu of options, checks, and how a model says what it is. What it embeds with is its own
-(static.py, transformer.py)."""
+(in_core.py, static.py, transformer.py)."""
 
 import warnings
 from abc import ABC, abstractmethod

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nestling.errors import InputError
+from nestling.errors import InputError, ModelFileError
 from nestling.model.common import Array, How, Model, Overflow
 from nestling.model.native import usable_cores, with_bar
+from nestling.safe import DAMAGED
 from nestling.text.check import check_texts
 
 DTYPES = {"float32": 0, "float16": 1, "int8": 2, "binary": 3}
-MOST_TOKENS = 2**62  # of a text, which the core counts in 64 bits
+MOST_COUNTED = 2**62  # of a text, which the core counts in 64 bits
 
 
 class CoreModel(Model):
@@ -43,7 +44,8 @@ class CoreModel(Model):
 
     def _fill(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         if self._encode is None:
-            return self._in_python([texts] if isinstance(texts, str) else texts, vectors, dim, how)
+            assert not isinstance(texts, str), "one str goes to the core alone"
+            return self._in_python(texts, vectors, dim, how)
         return self._in_core(self._encode, texts, vectors, dim, how)
 
     def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
@@ -57,7 +59,7 @@ class CoreModel(Model):
     def _core_limit(self, overflow: Overflow | None) -> int:
         """The most tokens of a text as the core takes it: -1 for no limit."""
         limit = self.document.max_tokens
-        return -1 if limit is None or overflow == "split" else min(limit, MOST_TOKENS)
+        return -1 if limit is None or overflow == "split" else min(limit, MOST_COUNTED)
 
     def _in_core(
         self, encode: Callable[..., int], texts: Sequence[str] | str, vectors: Array, dim: int, how: How
@@ -91,4 +93,12 @@ class CoreModel(Model):
         if len(checked) <= bad:
             raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
         task = how.task in self.document.task_tokens
-        raise self._too_long(bad, self._length(checked[bad]) + task, task)
+        length = self._length(checked[bad]) + task
+        if how.overflow == "error" and length > (self.max_tokens or length):
+            raise self._too_long(bad, length, task)
+        raise self._not_finite()
+
+    def _not_finite(self) -> ModelFileError:
+        return ModelFileError(
+            f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
+        )

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import ModelFileError, one_of
+from nestling.errors import one_of
 from nestling.files.foreign import write_onnx, write_sentence_transformers_module
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
@@ -26,7 +26,7 @@ from nestling.model.native import CoreReader, reader_of, usable_cores, with_bar
 from nestling.model.output import finish
 from nestling.model.pool import repeat_weights, units_of
 from nestling.model.rows import Table, expect
-from nestling.safe import DAMAGED, check_target
+from nestling.safe import check_target
 from nestling.text.tokenizer import TextTokenizer
 
 BODY = "body."  # before the names of the matrices
@@ -176,7 +176,7 @@ class TransformerModel(CoreModel):
         return len(self._known([text])[0])
 
     def _task_id(self, task: str | None) -> tuple[int, ...]:
-        return (self.document.task_tokens.get(task or "", -1),)
+        return (-1 if task is None else self.document.task_tokens.get(task, -1),)
 
     def _of_texts(
         self, batch: Batch, owners: npt.NDArray[np.int64], texts: int, threads: int
@@ -189,9 +189,7 @@ class TransformerModel(CoreModel):
             with np.errstate(over="ignore"):
                 np.add.at(sums, owners, pieces)
         if not np.isfinite(sums).all():
-            raise ModelFileError(
-                f"{self.name} gives a vector with values that are not finite.", "Finite ones were expected.", DAMAGED
-            )
+            raise self._not_finite()
         return sums, counts
 
     def _pieces(self, texts: Sequence[str], first: int, how: How) -> tuple[Batch, npt.NDArray[np.int64], int]:
