@@ -129,10 +129,13 @@ def test_vectors_that_are_not_finite_are_refused(given: dict[str, Any]) -> None:
 def test_a_long_call_can_be_interrupted(pair: tuple[TransformerModel, TransformerModel], sentences: list[str]) -> None:
     model, _ = pair
     texts = sentences * (200_000 // len(sentences))
-    timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model.encode(texts, threads=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
+    try:
+        threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            model.encode(texts, threads=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_very_long_text_does_not_hold_memory() -> None:
