@@ -1,10 +1,10 @@
 #!/bin/sh
 # Tests the core on 64-bit ARM, emulated:  core/arm.sh
 #
-# Builds the extension with a cross compiler, and runs tests/core (but for limits and memory, which are the
-# emulator's own, and every code point, which takes it long) and the golden vectors with it, in a Python of that architecture, by qemu. Needs Debian and root:
-# installs qemu and the compiler, lets the machine know ARM's packages, and puts Python and wheels into build/arm. PYTHON: with the packages of
-# `pip install -e .[test]`.
+# Builds the extension with a cross compiler, and runs tests/core (but for limits and memory, which are the emulator's
+# own, and every code point, which takes it long) and the golden vectors with it, in a Python of that architecture, by
+# qemu. Needs Debian and root: installs qemu and the compiler, lets the machine know ARM's packages, and puts Python and
+# wheels into build/arm. PYTHON: with the packages of `pip install -e .[test]`.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-$PWD/.venv/bin/python}
