@@ -356,7 +356,7 @@ def product(rng: np.random.Generator, rows: Array, scales: Array) -> ProductRows
 def twin_of(model: StaticModel) -> StaticModel:
     """The same model without the core."""
     twin = StaticModel(model.parts())
-    twin._core = twin.tokenizer.core = None
+    twin.tokenizer.core = None
     twin._reads_in_core(None)
     return twin
 

@@ -17,11 +17,10 @@ import numpy as np
 
 import nestling
 from nestling.make.corpus import Corpus
-from nestling.model.blocks import read_blocks
 from nestling.model.layout import lay_out
 from nestling.model.native import CoreReader, native_model
 from nestling.model.static import StaticModel
-from nestling.model.transformer import BODY, TransformerModel
+from nestling.model.transformer import TransformerModel
 from nestling.safe import write_text
 from nestling.score.speed import cpu_name
 from nestling.text.native import core_module
@@ -57,9 +56,7 @@ def by_kernel(name: str, isa: str) -> StaticModel | TransformerModel:
     if isinstance(model, StaticModel):
         model._reads_in_core(native_model(tokenizer, layout, *how, isa=isa).encode)
         return model
-    body = {key.removeprefix(BODY): each for key, each in model.parts().tensors.items() if key.startswith(BODY)}
-    blocks = read_blocks(body, model.table.dim, model.document.head or 0, model.max_tokens or 0)
-    model._reads_in_core(CoreReader(blocks, layout, *how, isa=isa, tokenizer=tokenizer).encode)
+    model._reads_in_core(CoreReader(model._blocks(), layout, *how, isa=isa, tokenizer=tokenizer).encode)
     return model
 
 

@@ -29,7 +29,8 @@ get_python() {
   dpkg --add-architecture arm64
   apt-get update -q
   needed=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-    --no-enhances libpython3-dev:arm64 libpython3-stdlib:arm64 python3-minimal:arm64 libstdc++6:arm64 | grep '^[a-z].*:arm64$' | sort -u)
+    --no-enhances libpython3-dev:arm64 libpython3-stdlib:arm64 python3-minimal:arm64 libstdc++6:arm64 |
+    grep '^[a-z].*:arm64$' | sort -u)
   (cd "$OUT/debs" && apt-get download $needed)
   for package in "$OUT"/debs/*.deb; do dpkg -x "$package" "$ROOT"; done
 }

@@ -142,13 +142,11 @@ size_t encode(const uint8_t* bytes, const uint32_t* units, size_t n, bool ascii,
   const EncodeOptions options{dim, limit, stop_at_cut, normalize, Dtype::Float32, task};
   Texts texts(bytes, units, ascii);
   const auto text = [&](size_t) { return texts.next(); };
-#ifdef NEST_TRANSFORMER
   const EncodeResult result =
-      contextual ? nestling::encode(tokenizer, transformer, options, n, text, scratch.tokens, *contextual, out)
-                 : nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
-#else
-  const EncodeResult result = nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
+#ifdef NEST_TRANSFORMER
+      contextual ? nestling::encode(tokenizer, transformer, options, n, text, scratch.tokens, *contextual, out) :
 #endif
+                 nestling::encode(tokenizer, table, *kernels(), options, n, text, scratch, out);
   *cut = result.finite ? static_cast<uint32_t>(result.cut) : UINT32_MAX;
   return result.bad < n ? result.bad : n;
 }

@@ -13,7 +13,6 @@ import pytest
 import nestling
 from nestling.errors import InputError, InputTypeError, ModelFileError
 from nestling.files.parts import Parts
-from nestling.model.blocks import read_blocks
 from nestling.model.layout import lay_out
 from nestling.model.rows import FloatRows, Int8Rows, Table
 from nestling.model.transformer import BODY, TransformerModel
@@ -30,10 +29,8 @@ ODD = ["", " ", "\u2603", "\u2603 a \u2603 cat", "again and again and again", "Ã
 def in_python(parts: Parts) -> TransformerModel:
     """The same model without anything of the core."""
     model = TransformerModel(parts)
-    body = {name.removeprefix(BODY): each for name, each in parts.tensors.items() if name.startswith(BODY)}
-    blocks = read_blocks(body, model.table.dim, model.document.head or 0, model.max_tokens or 0)
     model._reads_in_core(None)
-    model._reader = Twin(blocks, lay_out(model.table))
+    model._reader = Twin(model._blocks(), lay_out(model.table))
     return model
 
 

@@ -46,7 +46,7 @@ class CoreModel(Model):
         if self._encode is None:
             assert not isinstance(texts, str), "one str goes to the core alone"
             return self._in_python(texts, vectors, dim, how)
-        return self._in_core(self._encode, texts, vectors, dim, how)
+        return self._in_core(texts, vectors, dim, how)
 
     def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
         """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
@@ -61,35 +61,26 @@ class CoreModel(Model):
         limit = self.document.max_tokens
         return -1 if limit is None or overflow == "split" else min(limit, MOST_COUNTED)
 
-    def _in_core(
-        self, encode: Callable[..., int], texts: Sequence[str] | str, vectors: Array, dim: int, how: How
-    ) -> int:
+    def _in_core(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How) -> int:
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
+        assert self._encode is not None, "asked only where the core takes texts"
         options: tuple[Any, ...] = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize
         options = *options, DTYPES[how.dtype], how.threads or usable_cores(), *self._task_id(how.task)
         sliced, step, all_cut = how.progress and not isinstance(texts, str), self._texts_a_step, 0
         spans = [(start, min(start + step, len(texts))) for start in range(0, len(texts), step)]
         for start, stop in with_bar(spans, len(texts)) if sliced else [(0, len(texts))]:
             part = (texts[start:stop], vectors[start:stop]) if sliced else (texts, vectors)
-            cut = encode(*part, *options)
+            cut = self._encode(*part, *options)
             if cut < 0:
-                return self._in_core_again(encode, texts, vectors, dim, how, start - 1 - cut)
+                return self._in_core_again(texts, vectors, dim, how, start - 1 - cut)
             all_cut += cut
         return all_cut
 
-    def _in_core_again(
-        self,
-        encode: Callable[..., int],
-        texts: Sequence[str] | str,
-        vectors: Array,
-        dim: int,
-        how: How,
-        bad: int,
-    ) -> int:
+    def _in_core_again(self, texts: Sequence[str] | str, vectors: Array, dim: int, how: How, bad: int) -> int:
         """The core stopped at texts[bad]: say why; or put U+FFFD for half characters, and do it again."""
         checked = check_texts(texts, how.errors)[0]  # raises for what is no text
         if how.errors == "replace" and checked != texts:
-            return self._in_core(encode, checked, vectors, dim, replace(how, errors="strict"))
+            return self._in_core(checked, vectors, dim, replace(how, errors="strict"))
         if len(checked) <= bad:
             raise InputError("The list of texts changed while it was read;", "it was to stay.", "Pass a copy of it.")
         task = how.task in self.document.task_tokens

@@ -26,14 +26,16 @@ def native_model(
     core, _ = core_module()
     assert core is not None
     model = core.Model(tokenizer, isa)
-    (model.rows_int8 if layout.rows.dtype == np.int8 else model.rows_float)(layout.rows)
-    model.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales, list(drop), sublinear)
+    _hand_table(model, layout, size, drop, sublinear)
     return model
 
 
-def _factors(layout: RowLayout) -> tuple[Floats | None, float]:
-    """Of each token, or one of all."""
-    return (layout.factors, 1.0) if isinstance(layout.factors, np.ndarray) else (None, float(layout.factors))
+def _hand_table(to: Any, layout: RowLayout, size: int, drop: Sequence[int], sublinear: bool) -> None:
+    """Hand a table to the core's model, or reader. Its factors are those of each token, or one of all."""
+    (to.rows_int8 if layout.rows.dtype == np.int8 else to.rows_float)(layout.rows)
+    each = isinstance(layout.factors, np.ndarray)
+    factors = (layout.factors, 1.0) if each else (None, float(layout.factors))
+    to.tokens(size, layout.places, *factors, layout.coded, layout.scales, list(drop), sublinear)
 
 
 class CoreReader:
@@ -53,8 +55,7 @@ class CoreReader:
         core, _ = core_module()
         assert core is not None
         self._reader = reader = core.Reader(tokenizer, isa)
-        (reader.rows_int8 if layout.rows.dtype == np.int8 else reader.rows_float)(layout.rows)
-        reader.tokens(size, layout.places, *_factors(layout), layout.coded, layout.scales, list(drop), sublinear)
+        _hand_table(reader, layout, size, drop, sublinear)
         shape = blocks.inner, blocks.first, blocks.seen, blocks.dim, blocks.head, blocks.longest
         reader.shape(*shape, len(blocks.blocks))
         self._take(-1, blocks, ("up", "back", "out"), ("seeing", "input", "last"))

@@ -67,7 +67,7 @@ class StaticModel(CoreModel):
     @property
     def backend(self) -> str:
         """What runs: "core", with the instruction set of its kernels; or "python", with the reason."""
-        return f"python ({self.tokenizer.why_not})" if self._core is None else f"core ({self._core.isa})"
+        return f"python ({self.tokenizer.why_not})" if self._encode is None else f"core ({self._core.isa})"
 
     @cached_property
     def _layout(self) -> RowLayout:

@@ -18,7 +18,7 @@ from nestling.files.foreign import write_onnx, write_sentence_transformers_modul
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.files.whole_graph import whole_graph
-from nestling.model.blocks import SCALES, Batch, read_blocks
+from nestling.model.blocks import SCALES, Batch, Blocks, read_blocks
 from nestling.model.common import Array, Floats, How, checked_layout, unfit
 from nestling.model.in_core import CoreModel
 from nestling.model.layout import lay_out
@@ -84,16 +84,19 @@ class TransformerModel(CoreModel):
         self._counted[list(document.drop)] = False
 
     def _with_core(self) -> Reader:
+        how = self.table.size, self.document.drop, self.document.sublinear
+        reader = reader_of(self._blocks(), lay_out(self.table), *how, tokenizer=self.tokenizer.core)
+        if isinstance(reader, CoreReader):
+            self._reads_in_core(reader.encode)
+        return reader
+
+    def _blocks(self) -> Blocks:
         document, tensors = self.document, {name: each for name, each in self._beside.items() if name != GRAPH}
         body = {name.removeprefix(BODY): each for name, each in tensors.items()}
         blocks = read_blocks(body, self.table.dim, document.head or 0, document.max_tokens or 0)
         if blocks.vector < self.dim:
             raise ValueError(f"blocks that give {blocks.vector} columns, expected {self.dim}")
-        how = self.table.size, document.drop, document.sublinear
-        reader = reader_of(blocks, lay_out(self.table), *how, tokenizer=self.tokenizer.core)
-        if isinstance(reader, CoreReader):
-            self._reads_in_core(reader.encode)
-        return reader
+        return blocks
 
     def _with_onnxruntime(self) -> Reader:
         from nestling.model.graph_reader import GraphReader
