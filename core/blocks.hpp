@@ -49,9 +49,10 @@ struct Blocks {
   size_t vector = 0;                                 // columns of what comes out
 };
 
-// Tokens of n pieces of texts end to end, piece i from starts[i] to starts[i + 1], counted from 0: the row of each.
+// Tokens of n pieces of texts end to end, piece i from starts[i] to starts[i + 1], counted from 0: the row of each, times
+// its weight, and that weight, which counts for what the blocks say of it too.
 struct Batch {
-  const float* rows;
+  const float *rows, *weights;
   const int64_t* starts;
   size_t n;
 };

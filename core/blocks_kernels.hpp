@@ -337,14 +337,11 @@ void through(const Blocks& b, const Block& block, const Batch& batch, size_t tot
   });
 }
 
-// The sum of n rows of x, one after the other, each times a factor of its own where `factors` is not null.
+// The sum of n rows of x, one after the other, each times a factor of its own.
 inline void add_up(const float* x, size_t stride, const float* factors, size_t n, size_t columns, float* sums) {
   for (size_t d = 0; d < columns; ++d) sums[d] = 0;
   for (size_t t = 0; t < n; ++t, x += stride)
-    if (factors)
-      for (size_t d = 0; d < columns; ++d) sums[d] += x[d] * factors[t];
-    else
-      for (size_t d = 0; d < columns; ++d) sums[d] += x[d];
+    for (size_t d = 0; d < columns; ++d) sums[d] += x[d] * factors[t];
 }
 
 template <class V>
@@ -357,12 +354,12 @@ void read(const Blocks& b, const Batch& batch, const BlocksRoom& room, float* su
     room.near[t] = 1.0f + dot<V>(room.x + t * b.dim, b.weigh, b.dim);
   each(batch, [&](size_t i, size_t first, size_t n) {
     float* const own = sums + i * b.vector;
-    const float* const x = room.x + first * b.dim;
+    const float *const x = room.x + first * b.dim, *const weights = batch.weights + first;
     if (b.inner) add_up(batch.rows + first * b.stride, b.stride, room.near + first, n, b.inner, own);
-    if (b.back.in || b.out.in) add_up(x, b.dim, nullptr, n, b.dim, room.held);
+    if (b.back.in || b.out.in) add_up(x, b.dim, weights, n, b.dim, room.held);
     if (b.back.in) multiply<V, true>(b.back, room.held, 1, room, own);
     if (b.out.in) multiply<V, false>(b.out, room.held, 1, room, own);
-    if (!b.inner && !b.out.in) add_up(x, b.dim, nullptr, n, b.dim, own);
+    if (!b.inner && !b.out.in) add_up(x, b.dim, weights, n, b.dim, own);
   });
 }
 

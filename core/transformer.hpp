@@ -133,7 +133,7 @@ class Transformer {
   }
 
   // The sums of n pieces of at most `longest` tokens, which lie end to end: (n, columns of a vector), to be filled.
-  // weights: of the rows of the tokens.
+  // weights: what each token counts.
   void read(const uint32_t* ids, const float* weights, const int64_t* starts, size_t n, Room& room, float* sums) const {
     const size_t stride = blocks_.stride;
     for (size_t start = 0; start < n;) {
@@ -152,7 +152,7 @@ class Transformer {
         table.row(ids[token], row);
         for (size_t d = 0; d < stride; ++d) row[d] *= weights[token];
       }
-      kernels_->read(blocks_, {rows, room.starts.data(), taken}, with_room(room, total, longest), sums);
+      kernels_->read(blocks_, {rows, weights + first, room.starts.data(), taken}, with_room(room, total, longest), sums);
       sums += taken * blocks_.vector;
       start += taken;
     }

@@ -69,10 +69,10 @@ def test_what_is_added_may_count_less(static: StaticModel, encoder: Teacher) -> 
     assert student.back is not None
     torch.nn.init.normal_(student.back.weight)
     with torch.no_grad():
-        own, mask = torch.randn(2, 7, student.size.columns), torch.ones(2, 7, dtype=torch.bool)
-        whole = student.through(own, mask)
-        half = blended(student, 0.5).through(own, mask)
-        none = blended(student, 0.0).through(own, mask)
+        own, weights = torch.randn(2, 7, student.size.columns), torch.ones(2, 7)
+        whole = student.through(own, weights)
+        half = blended(student, 0.5).through(own, weights)
+        none = blended(student, 0.0).through(own, weights)
     torch.testing.assert_close(half, (whole + none) / 2)
     with pytest.raises(InputError, match="blocks that only weigh"):
         blended(pruned(static, encoder, replace(BODY, adds=False)), 0.5)

@@ -30,12 +30,12 @@ def exported(student: Student) -> Exported:
 
 def texts(
     student: Student, lengths: list[int], width: int = 0
-) -> tuple[np.typing.NDArray[np.float32], np.typing.NDArray[np.int64]]:
-    """Padded rows of texts, of which each depends on its length alone, and their mask."""
+) -> tuple[np.typing.NDArray[np.float32], np.typing.NDArray[np.float32]]:
+    """Padded rows of texts, of which each depends on its length alone, and what they count."""
     width = max([*lengths, width])
-    mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64)
+    weights = np.where(np.arange(width) < np.array(lengths)[:, None], 1 / (1 + np.arange(width) % 3), 0)
     ids = np.stack([np.resize(np.random.default_rng(length).integers(0, 120, length), width) for length in lengths])
-    return student.table()[ids], mask
+    return student.table()[ids], weights.astype(np.float32)
 
 
 def test_the_graph_holds_no_weights(student: Student, exported: Exported) -> None:
@@ -54,11 +54,11 @@ def test_the_same_student_gives_the_same_graph(student: Student, exported: Expor
 
 def test_it_says_what_torch_says(student: Student, exported: Exported) -> None:
     session = open_graph(*exported)
-    rows, mask = texts(student, [3, 17, 1, 60])
+    rows, weights = texts(student, [3, 17, 1, 60])
     with torch.no_grad():
-        sums = student.through(torch.from_numpy(rows), torch.from_numpy(mask == 1)).numpy()
-    means = sums / mask.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(run_graph(session, rows, mask), means, rtol=1e-4, atol=1e-5)
+        sums = student.through(torch.from_numpy(rows), torch.from_numpy(weights)).numpy()
+    means = sums / np.count_nonzero(weights, axis=1, keepdims=True)
+    np.testing.assert_allclose(run_graph(session, rows, weights), means, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -97,11 +97,11 @@ def test_what_is_no_such_graph_is_refused(exported: Exported) -> None:
         open_graph(graph, {name: each for name, each in weights.items() if name != "up.weight"})
     other = onnx.load_from_string(graph)
     del other.graph.node[:], other.graph.output[:], other.graph.initializer[:]
-    node = onnx.helper.make_node("Identity", ["mask"], ["same"])
+    node = onnx.helper.make_node("Identity", ["weights"], ["same"])
     other.graph.node.append(node)
-    other.graph.output.append(onnx.helper.make_tensor_value_info("same", onnx.TensorProto.INT64, None))
+    other.graph.output.append(onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, None))
     del other.graph.input[0]
-    with pytest.raises(ModelFileError, match="its inputs are mask"):
+    with pytest.raises(ModelFileError, match="its inputs are weights"):
         open_graph(other.SerializeToString(), {})
 
 

@@ -106,25 +106,23 @@ def _moved() -> list[Any]:
         _node("Shape", "input_ids", ".length", start=1, end=2),
         _node("TopK", ".key .length", ".sorted .order", axis=1, largest=0, sorted=1),
         _node("GatherElements", "input_ids .order", ".ids", axis=1),
-        _node("GatherElements", ".known .order", "mask", axis=1),
+        _node("GatherElements", ".known .order", ".mask", axis=1),
     ]
 
 
 def _rows(sublinear: bool) -> list[Any]:
-    """The rows of the tokens, as long as they count."""
+    """The rows of the tokens, and what each counts."""
     return [
-        _node("Gather", ".table .ids", ".found"),
-        _node("Cast", "mask", ".real", to=FLOAT),
-        *(_repeats() if sublinear else [_node("Identity", ".real", ".weight")]),
-        _node("Unsqueeze", ".weight .columns", ".weights"),
-        _node("Mul", ".found .weights", "rows"),
+        _node("Gather", ".table .ids", "rows"),
+        _node("Cast", ".mask", ".real", to=FLOAT),
+        *(_repeats() if sublinear else [_node("Identity", ".real", "weights")]),
     ]
 
 
 def _unit() -> list[Any]:
     """Unit length, or zeros."""
     return [
-        _node("ReduceMax", "mask .row", ".any", keepdims=1),
+        _node("ReduceMax", ".mask .row", ".any", keepdims=1),
         _node("Equal", ".any .none", ".empty"),
         _node("Slice", ".means .start .dim .row", ".prefix"),
         _node("ReduceL2", ".prefix .row", ".size", keepdims=1),
@@ -148,5 +146,5 @@ def _repeats() -> list[Any]:
         _node("Sqrt", ".times", ".root"),
         _node("Sqrt", ".less", ".lesser"),
         _node("Sub", ".root .lesser", ".share"),
-        _node("Mul", ".share .real", ".weight"),
+        _node("Mul", ".share .real", "weights"),
     ]

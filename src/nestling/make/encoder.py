@@ -95,13 +95,17 @@ class PrunedEncoder(Student):
         self.weigh = silent(size.dim, 1)
         self.back = silent(size.dim, size.inner) if size.adds else None
 
-    def through(self, rows: Tensor, mask: Tensor) -> Tensor:
-        own, words = torch.split(rows, [self.size.inner, self.size.words], dim=-1)
+    def said(self, rows: Tensor, mask: Tensor) -> Tensor:
+        words = rows[..., self.size.inner :]
         x = self.up(rms_norm(words, words.shape[-1:], eps=SEEN)) + self.places[: rows.shape[1]]
         x = self.first(x)
         for block in self.blocks:
-            x = block(x, mask[:, None, None, :])
-        return self.summed(own, x.float(), mask.unsqueeze(-1))
+            x = block(x, mask)
+        said: Tensor = x.float()
+        return said
+
+    def summed(self, rows: Tensor, x: Tensor, weights: Tensor) -> Tensor:
+        return super().summed(rows[..., : self.size.inner], x, weights)
 
 
 def prune_encoder(

@@ -26,19 +26,19 @@ MOST_DIFFERENCE = 1e-5  # of the graph's values from torch's
 OPSET = 21
 MOST_CONSTANTS = 256  # numbers of a tensor that lies in the graph, and is no weight
 TABLE = ("directions", "lengths")  # parameters that are no weights of the graph
-INPUTS, OUTPUT = ("rows", "mask"), "sentence_embedding"
+INPUTS, OUTPUT = ("rows", "weights"), "sentence_embedding"
 
 
 class Means(nn.Module):
-    """The student behind its table, as the graph has it: padded rows of tokens, (n, length, inner), and what of them is
-    text, (n, length) int64 -> means, (n, dim)."""
+    """The student behind its table, as the graph has it: padded rows of tokens, (n, length, inner), and what each
+    counts, (n, length), 0 where none is -> means, (n, dim)."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
-    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        means: Tensor = self.student.through(rows, mask.bool()) / mask.sum(dim=1, keepdim=True).float()
+    def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
+        means: Tensor = self.student.through(rows, weights) / weights.bool().sum(dim=1, keepdim=True).float()
         return means
 
 
@@ -94,14 +94,14 @@ def _traced(student: Student, longest: int) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("onnxscript", "train", "Exporting a transformer") from error
-    mask = torch.ones(3, min(17, longest), dtype=torch.int64)
-    rows = torch.zeros(*mask.shape, student.size.columns)
+    weights = torch.ones(3, min(17, longest))
+    rows = torch.zeros(*weights.shape, student.size.columns)
     open_sizes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=1, max=longest)}
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             Means(student).eval(),
-            (rows, mask),
+            (rows, weights),
             dynamo=True,
             input_names=INPUTS,
             output_names=[OUTPUT],
@@ -149,12 +149,12 @@ def _compare(student: Student, graph: bytes, weights: dict[str, Floats], longest
     """Raise ModelFileError unless the graph says what torch says."""
     session, random, table = open_graph(graph, weights), np.random.default_rng(0), student.table()
     for texts, tokens in SHAPES:
-        mask = np.ones((texts, min(tokens, longest)), np.int64)
-        mask[1::2, max(mask.shape[1] // 2, 1) :] = 0
-        rows = table[random.integers(0, len(table), mask.shape)] * mask[..., None].astype(np.float32)
+        counts = random.choice(np.array([1, 0.4, 0.1], np.float32), (texts, min(tokens, longest)))
+        counts[1::2, max(counts.shape[1] // 2, 1) :] = 0
+        rows = table[random.integers(0, len(table), counts.shape)]
         with torch.no_grad():
-            wanted = Means(student)(torch.from_numpy(rows), torch.from_numpy(mask)).numpy()
-        largest = float(np.abs(run_graph(session, rows, mask) - wanted).max())
+            wanted = Means(student)(torch.from_numpy(rows), torch.from_numpy(counts)).numpy()
+        largest = float(np.abs(run_graph(session, rows, counts) - wanted).max())
         if not largest <= MOST_DIFFERENCE * max(1.0, float(np.abs(wanted).max())):
             raise ModelFileError(
                 f"The exported graph differs from torch by {largest:.1e} for {texts} texts of {tokens} tokens.",

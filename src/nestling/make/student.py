@@ -157,42 +157,51 @@ class Student(nn.Module):
         return rows
 
     def forward(self, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-        """Sums over the tokens of texts that lie end to end: (total,), (n,), (total,) -> (n, dim). weights: of the
-        tokens' rows, which count on the static path alone: the blocks look at directions."""
+        """Sums over the tokens of texts that lie end to end: (total,), (n,), (total,) -> (n, dim). weights: what each
+        token counts in its sum; the blocks look at directions."""
         lengths = torch.diff(starts, append=torch.tensor([len(ids)], device=starts.device))
         order = torch.argsort(lengths)
         tokens = _end_to_end(starts[order], lengths[order])
-        ids = ids[tokens]
-        rows = embedding(ids, self.directions) * (self.lengths[ids] * weights[tokens]).unsqueeze(-1)
+        ids, weights = ids[tokens], weights[tokens]
+        rows = embedding(ids, self.directions) * self.lengths[ids].unsqueeze(-1)
         parts = [lengths[order][part] for part in _spans(lengths[order].tolist())]
-        shares = torch.split(rows, [int(part.sum()) for part in parts])
-        sums = [self.pooled(share, part) for share, part in zip(shares, parts, strict=True)]
+        shares = [torch.split(each, [int(part.sum()) for part in parts]) for each in (rows, weights)]
+        sums = [self.pooled(*share) for share in zip(*shares, parts, strict=True)]
         return torch.cat(sums)[torch.argsort(order)]
 
-    def pooled(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """Rows of texts that lie end to end -> sums over their tokens: (total, inner), (n,) -> (n, dim)."""
+    def pooled(self, rows: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+        """Rows of texts that lie end to end, and what they count -> sums over their tokens: (total, inner), (total,),
+        (n,) -> (n, dim)."""
         within = torch.arange(max(int(lengths.max()), 1), device=rows.device)
         mask = within < lengths[:, None]
         places = torch.where(mask, (lengths.cumsum(0) - lengths)[:, None] + within, 0)
         if not len(rows):
-            rows = rows.new_zeros(1, rows.shape[1])
+            rows, weights = rows.new_zeros(1, rows.shape[1]), weights.new_zeros(1)
         padded = rows.index_select(0, places.flatten()).view(*places.shape, -1)
-        return self.through(padded, mask)
+        return self.through(padded, weights[places] * mask)
 
-    def through(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """The same of padded texts: (n, length, inner), and what of them is text, (n, length) bool."""
+    def through(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """The same of padded texts: (n, length, inner), and what their tokens count, (n, length), 0 where none is."""
+        mask, weights = weights.bool()[:, None, None, :], weights.unsqueeze(-1)
+        rows = rows * weights
+        return self.summed(rows, self.said(rows, mask), weights)
+
+    def said(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """What the blocks say of each token: (n, length, dim). mask: (n, 1, 1, length), True for tokens."""
         x = self.up(rms_norm(rows, rows.shape[-1:], eps=SEEN)).float()
         turns = positions(rows.shape[1], self.size.head, rows.device)
         for block in self.blocks:
-            x = block(x, turns, mask[:, None, None, :])
-        return self.summed(rows, self.last(x).float(), mask.unsqueeze(-1))
+            x = block(x, turns, mask)
+        said: Tensor = self.last(x).float()
+        return said
 
-    def summed(self, rows: Tensor, x: Tensor, kept: Tensor) -> Tensor:
-        """Sums over tokens, (n, dim): of what the blocks say of them, x; or of rows, which it weighs, and adds to."""
-        sums: Tensor = (x * kept).sum(dim=1)
+    def summed(self, rows: Tensor, x: Tensor, weights: Tensor) -> Tensor:
+        """Sums over tokens, (n, dim): of what the blocks say of them, x, as often as each counts; or of rows, which it
+        weighs, and adds to."""
+        sums: Tensor = (x * weights).sum(dim=1)
         if self.weigh is None:
             return sums if self.out is None else self.out(sums).float()
-        weighed: Tensor = (rows * (1 + self.weigh(x).float()) * kept).sum(dim=1)
+        weighed: Tensor = (rows * (1 + self.weigh(x).float())).sum(dim=1)
         return weighed if self.back is None else weighed + self.back(sums).float()
 
 

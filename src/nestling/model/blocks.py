@@ -30,8 +30,8 @@ SEEN, WITHIN, AROUND = 1e-7, 1e-6, 1e-12  # beside mean squares: of what is seen
 
 
 class Batch(NamedTuple):
-    """Tokens of pieces of texts, end to end: ids and what the row of each weighs, (total,) uint32 and float32; where
-    each piece begins and the last one ends, (n + 1,) int64."""
+    """Tokens of pieces of texts, end to end: ids and what each counts, (total,) uint32 and float32; where each piece
+    begins and the last one ends, (n + 1,) int64."""
 
     ids: npt.NDArray[np.uint32]
     weights: Floats

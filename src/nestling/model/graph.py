@@ -31,7 +31,6 @@ TENSOR = {"external": 13}
 PLACES = (b"location", b"offset", b"length")  # what may be said of an external tensor
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 def open_graph(graph: bytes, weights: dict[str, Array], threads: int = 1) -> Any:
@@ -57,16 +56,16 @@ def open_graph(graph: bytes, weights: dict[str, Array], threads: int = 1) -> Any
         inputs = {each.name: (each.type, len(each.shape)) for each in session.get_inputs()}
     except Exception as error:  # onnxruntime has an exception of its own for each of a dozen causes
         raise _refused(str(error).splitlines()[0][:200]) from error
-    if inputs != {"rows": ("tensor(float)", 3), "mask": ("tensor(int64)", 2)} or len(session.get_outputs()) != 1:
+    if inputs != {"rows": ("tensor(float)", 3), "weights": ("tensor(float)", 2)} or len(session.get_outputs()) != 1:
         raise _refused(f"its inputs are {', '.join(inputs) or 'none'}")
     return session
 
 
-def run_graph(session: Any, rows: Floats, mask: Ints) -> Floats:
-    """Padded rows of tokens, (n, length, inner) float32, and what of them is text, (n, length) int64 -> means of what
-    the tokens become, (n, dim) float32."""
+def run_graph(session: Any, rows: Floats, weights: Floats) -> Floats:
+    """Padded rows of tokens, (n, length, inner) float32, and what each counts, (n, length) float32, 0 where none is ->
+    means of what the tokens become, (n, dim) float32."""
     try:
-        means: Floats = session.run(None, {"rows": rows, "mask": mask})[0]
+        means: Floats = session.run(None, {"rows": rows, "weights": weights})[0]
     except Exception as error:  # as above; shapes that do not fit one another show here alone
         raise _refused(str(error).splitlines()[0][:200]) from error
     return means
@@ -154,5 +153,7 @@ def _named(name: str) -> bytes:
 
 def _refused(why: str) -> ModelFileError:
     return ModelFileError(
-        f"The graph cannot be run: {why}.", "An ONNX graph of rows and mask, without weights, was expected.", DAMAGED
+        f"The graph cannot be run: {why}.",
+        "An ONNX graph of rows and their weights was expected.",
+        DAMAGED,
     )

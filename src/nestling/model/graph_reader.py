@@ -28,7 +28,7 @@ class GraphReader:
     def __init__(self, graph: bytes, weights: dict[str, Array], table: Table, vector: int) -> None:
         self._session = open_graph(graph, weights)
         self._table, self._vector = table, vector
-        self._means(np.zeros((1, STEP), np.int64), np.ones((1, STEP), np.float32), np.ones((1, STEP), np.int64))
+        self._means(np.zeros((1, STEP), np.int64), np.ones((1, STEP), np.float32))
 
     @property
     def backend(self) -> str:
@@ -58,15 +58,15 @@ class GraphReader:
         tokens = (batch.starts[whole][:, None] + np.arange(width))[mask]
         ids, weights = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
         ids[mask], weights[mask] = batch.ids[tokens], batch.weights[tokens]
-        return self._means(ids, weights, mask.astype(np.int64))[: len(places)]
+        return self._means(ids, weights)[: len(places)]
 
-    def _means(self, ids: npt.NDArray[np.int64], weights: Floats, mask: npt.NDArray[np.int64]) -> Floats:
-        rows = self._table.gather(ids.ravel()).reshape(*ids.shape, -1) * weights[..., None]
-        means = run_graph(self._session, rows, mask)
-        wrong = means.ndim != 2 or len(means) != len(mask) or means.shape[1] < self._vector
+    def _means(self, ids: npt.NDArray[np.int64], weights: Floats) -> Floats:
+        rows = self._table.gather(ids.ravel()).reshape(*ids.shape, -1)
+        means = run_graph(self._session, rows, weights)
+        wrong = means.ndim != 2 or len(means) != len(ids) or means.shape[1] < self._vector
         if wrong or means.dtype != np.float32:
             raise ModelFileError(
-                f"The graph gives {means.dtype} of shape {means.shape} for {len(mask)} texts.",
+                f"The graph gives {means.dtype} of shape {means.shape} for {len(ids)} texts.",
                 f"float32, a row for each, and at least {self._vector} columns were expected.",
                 DAMAGED,
             )

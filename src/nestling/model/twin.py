@@ -61,11 +61,11 @@ class Twin:
         if blocks.last is not None:
             x = _normal(blocks.last, x)
         if blocks.weigh is None:
-            whole = _added_up(x)
+            whole = _added_up(x, weights)
             return whole if blocks.out is None else _times(whole, blocks.out)
         factors = np.float32(1) + sum_of_parts(x * blocks.weigh)
-        sums = _added_up(rows[..., : blocks.inner] * factors[..., None])
-        return sums if blocks.back is None else sums + _times(_added_up(x), blocks.back)
+        sums = _added_up(rows[..., : blocks.inner], factors)
+        return sums if blocks.back is None else sums + _times(_added_up(x, weights), blocks.back)
 
     def _through(self, block: Block, x: Floats) -> Floats:
         before = self._blocks.turns is not None  # where positions are rotary, norms stand before
@@ -122,11 +122,11 @@ def sum_of_parts(x: Floats) -> Floats:
     return total
 
 
-def _added_up(x: Floats) -> Floats:
-    """Sums over the tokens, one after the other: (n, length, columns) -> (n, columns)."""
+def _added_up(x: Floats, factors: Floats) -> Floats:
+    """Sums over the tokens, one after the other, each times its factor: (n, length, columns) -> (n, columns)."""
     total = np.zeros((x.shape[0], x.shape[2]), np.float32)
     for token in range(x.shape[1]):
-        total += x[:, token]
+        total += x[:, token] * factors[:, token, None]
     return total
 
 
