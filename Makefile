@@ -35,6 +35,7 @@ bench: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/ladder.py
 	$(BIN)/python benchmarks/blocks.py
+	$(BIN)/python benchmarks/bits.py
 	$(BIN)/python benchmarks/routes.py
 	for model in nano static micro mini; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
 		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done

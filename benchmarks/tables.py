@@ -173,11 +173,11 @@ def dims_kept() -> str:
     for name in shipped():
         tiers = [read_results(path) for path in (RESULTS / "scores").glob(f"{name}*")]
         means = {tier.dim: averages(tier.only(SUITES["broad"]).lines.values()) for tier in tiers}
-        full = means[max(means)].mean_type
         for dim, mean in sorted(means.items(), reverse=True):
-            kept = f"{100 * mean.mean_type / full:.1f} %"
-            rows.append([name, dim, f"{100 * mean.mean_type:.1f}", kept, f"{100 * mean.mean_task:.1f}"])
-    return table(["model", "dims", "mean(type)", "kept", "mean(task)"], rows)
+            kept = [100 * mean.mean_type / means[of].mean_type for of in (max(means), 128)]
+            figures = [f"{100 * mean.mean_type:.1f}", *(f"{share:.1f} %" for share in kept)]
+            rows.append([name, dim, *figures, f"{100 * mean.mean_task:.1f}"])
+    return table(["model", "dims", "mean(type)", "kept", "of 128 dims", "mean(task)"], rows)
 
 
 def beside_published() -> str:
@@ -234,6 +234,16 @@ def blocks() -> str:
     ]
     note = f"{report['texts']:,} texts, once, and {report['pairs']:,} pairs."
     return f"{table(['', 'parameters', 'texts/s', 'mean', 'STS', *keys[2:]], rows)}\n\n{note}"
+
+
+def bits() -> str:
+    """What the matrices of transformers lose in few bits."""
+    keys = ("mean", "sts", "classification", "clustering", "retrieval")
+    rows = [
+        [line["model"], line["bits"], f"{line['size']:,}", *(f"{line[key]:.1f}" for key in keys)]
+        for line in results("bits")["lines"]
+    ]
+    return table(["model", "bits a value", "bytes", "mean", "STS", *keys[2:]], rows)
 
 
 def routes() -> str:
@@ -483,6 +493,7 @@ TABLES: dict[str, Callable[[], str]] = {
         baselines,
         scores,
         blocks,
+        bits,
         routes,
         transformer_speed,
         kernels,

@@ -1,9 +1,10 @@
 // What stands behind a transformer's table: blocks that look at a whole text and say what each of its tokens weighs. Read
 // from the tensors of a file, and handed to the core, as src/nestling/model/blocks.py does it, to the bit.
 
-import { damaged, expect } from "./nest.js";
+import { damaged, expect, expectRange } from "./nest.js";
 
-const SCALES = ".scales"; // behind the name of a matrix in int8
+const [SCALES, WORDS] = [".scales", ".words"]; // behind the name of a matrix in int8, or in codes
+const [MOST_WORDS, SIZES] = [256, [1, 2, 4, 8]]; // of words, and of values in one
 const MOST_COLUMNS = 65_536; // of which products of bytes add up to what int32 holds
 const LARGEST = 1e3; // of a float: whatever is made of such ones before the vector is finite
 const LOG_THETA = 9.210340371976184; // of rotary positions
@@ -91,15 +92,36 @@ function countBlocks(tensors) {
   return numbers.size;
 }
 
-/** A matrix in int8 with a scale a column; one in float32 is rounded to that. */
+/** A matrix in int8 with a scale a column: stored so, or in codes of words; one in float32 is rounded to that. */
 function readMatrix(tensors, take, name, rows, columns) {
   const shape = tensors.get(name)?.shape;
-  const values = take(name, "F32 I8", [rows, columns]);
-  const [m, n] = shape;
-  if (!m || !n || m > MOST_COLUMNS || n > 3 * MOST_COLUMNS) damaged(`a tensor ${JSON.stringify(name)} of shape ${shape}`);
+  let values = take(name, "F32 I8 U8", [rows, null]);
+  const word = values instanceof Uint8Array ? wordsOf(tensors, name) : 1;
+  const [m, n] = [shape[0], shape[1] * word];
+  if (!m || !n || m > MOST_COLUMNS || n > 3 * MOST_COLUMNS || n !== (columns ?? n))
+    damaged(`a tensor ${JSON.stringify(name)} of shape ${shape}`);
+  if (values instanceof Uint8Array) values = spelt(values, take(name + WORDS, "I8", [null, word]), word, name);
   if (values instanceof Int8Array) return { values, rows: m, columns: n, scales: take(name + SCALES, "F32", [n]) };
   const found = rounded(transpose(values, m, n), n, m);
   return { values: transpose(found.values, n, m), rows: m, columns: n, scales: found.scales };
+}
+
+/** How many values stand side by side in a word of a matrix in codes. */
+function wordsOf(tensors, name) {
+  const [words, word] = tensors.get(name + WORDS)?.shape ?? [];
+  if (!(words <= MOST_WORDS && SIZES.includes(word)))
+    damaged(`a tensor ${JSON.stringify(name)} of codes, whose words are not there, too many or of another size`);
+  return word;
+}
+
+/** The values that codes stand for. */
+function spelt(codes, words, word, name) {
+  const values = new Int8Array(codes.length * word);
+  expectRange(codes, name, words.length / word);
+  codes.forEach((code, i) => {
+    for (let k = 0; k < word; k++) values[i * word + k] = words[code * word + k];
+  });
+  return values;
 }
 
 /** What stands behind the sum lies (out, in): turned, with a scale an output instead. */

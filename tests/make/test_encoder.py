@@ -14,7 +14,7 @@ from nestling.make.encoder import PrunedEncoder, word_vectors
 from nestling.make.settings import Body
 from nestling.model.static import StaticModel
 from nestling.shrink.fidelity import sample_texts
-from nestling.shrink.transformer import with_int8_body
+from nestling.shrink.transformer import with_small_body
 from nestling.teacher import Teacher, load_teacher
 from tests.conftest import model_of
 
@@ -48,7 +48,7 @@ def test_it_starts_as_the_static_model(static: StaticModel, encoder: Teacher) ->
     split = model.encode(TEXTS, overflow="split")
     np.testing.assert_allclose(split, static.encode(TEXTS), atol=1e-5)
     assert model.document.inner == static.dim + 32
-    np.testing.assert_array_equal(with_int8_body(model).encode(TEXTS, overflow="split"), split)
+    np.testing.assert_array_equal(with_small_body(model).encode(TEXTS, overflow="split"), split)
 
 
 def test_it_may_weigh_alone(static: StaticModel, encoder: Teacher) -> None:

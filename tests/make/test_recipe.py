@@ -193,7 +193,14 @@ def test_our_recipes_are_sound() -> None:
         ('name = "a"\n[teacher]\nsource = "b"\n[train]\ndims = 4', "A list of whole numbers was expected."),
         ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbudget = "1KB"\nshares = ["a"]', "A list of numbers"),
         ('name = "a"\n[teacher]\nsource = "b"\n[distil]\ndims = 1', "[distil] of"),
-        ('name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1', "has bits. Known are budget, dim, shares, widths."),
+        (
+            'name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1',
+            "has bits. Known are budget, dim, shares, widths, word.",
+        ),
+        (
+            'name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbudget = "1KB"\nword = 2',
+            "Matrices are those of a [student].",
+        ),
         ('name = "a"\nteacher = "b"', "has teacher = 'b'. A table was expected."),
         ('name = "a"\n[teacher]\nsource = 5', "has source = '5'. A string was expected."),
         (

@@ -27,7 +27,7 @@ from nestling.model.pool import repeat_weights
 from nestling.model.rows import Int8Rows, Table
 from nestling.model.transformer import BODY, Runtime, TransformerModel
 from nestling.sentence_transformers import load_sentence_transformer
-from nestling.shrink.transformer import with_int8_body
+from nestling.shrink.transformer import with_small_body
 from tests.students import LONGEST, parts_of, student_of
 
 DIM = 32
@@ -179,12 +179,30 @@ def test_long_texts_are_cut_aloud_or_split(model: TransformerModel) -> None:
 def test_few_bits_for_table_and_matrices(
     model: TransformerModel, floats: TransformerModel, sentences: list[str]
 ) -> None:
-    small = with_int8_body(model)
+    small = with_small_body(model)
     assert np.array_equal(small.encode(sentences[:50]), model.encode(sentences[:50]))  # which the core rounds anyway
     small = small.with_table(Table(Int8Rows(*to_int8(small.table.expanded()))))
     near = (small.encode(sentences[:50]) * floats.encode(sentences[:50])).sum(axis=1)
     assert 0.999 < near.min() < 1
     assert small.fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize("word", [2, 4])
+def test_matrices_in_codes(
+    model: TransformerModel, floats: TransformerModel, sentences: list[str], tmp_path: Path, word: int
+) -> None:
+    small = with_small_body(model, word)
+    codes, words = (small.parts().tensors[name] for name in (UP, UP + ".words"))
+    assert codes.shape == (DIM, 48 // word)
+    assert words.shape == (256, word)
+    near = (small.encode(sentences[:50]) * floats.encode(sentences[:50])).sum(axis=1)
+    assert 0.9 < near.min() < 0.99999
+    small.save(tmp_path / "small.nest")
+    again = nestling.load(tmp_path / "small.nest")
+    assert np.array_equal(again.encode(sentences[:9]), small.encode(sentences[:9]))
+    graph = small.with_runtime("onnxruntime").encode(sentences[:50])
+    assert (small.encode(sentences[:50]) * graph).sum(axis=1).min() > 0.999
+    assert with_small_body(model, word).fingerprint == small.fingerprint != with_small_body(model, word, 1).fingerprint
 
 
 def test_a_file_gives_the_same_model(model: TransformerModel, tmp_path: Path, sentences: list[str]) -> None:
@@ -209,6 +227,11 @@ def with_one(name: str, value: npt.NDArray[Any]) -> Callable[[dict[str, Any]], o
     return lambda tensors: tensors.update({name: value})
 
 
+def coded_up(words: npt.NDArray[Any]) -> Callable[[dict[str, Any]], object]:
+    """The first matrix in codes of these words."""
+    return lambda tensors: tensors.update({UP: np.full((32, 24), 255, np.uint8), UP + ".words": words})
+
+
 UP = BODY + "up.weight"
 
 
@@ -222,6 +245,14 @@ UP = BODY + "up.weight"
         (with_one(UP, np.ones((32, 0), np.float32)), "shape"),
         (with_one(UP, np.ones((16, 48), np.float32)), "see 16 columns of 32"),
         (with_one(UP, np.ones((32, 48), np.int8)), "no tensor 'up.weight.scales'"),
+        (with_one(UP, np.ones((32, 24), np.uint8)), "no tensor 'up.weight.words'"),
+        (coded_up(np.zeros((256, 2), np.int8)), "no tensor 'up.weight.scales'"),
+        (coded_up(np.zeros((255, 2), np.int8)), "values from 255 to 255, expected 0 to 254"),
+        (coded_up(np.zeros((257, 2), np.int8)), "'up.weight.words' of shape"),
+        (coded_up(np.zeros((256, 3), np.int8)), "'up.weight.words' of shape"),
+        (coded_up(np.zeros((256, 0), np.int8)), "'up.weight.words' of shape"),
+        (coded_up(np.zeros((256, 2), np.uint8)), "'up.weight.words' of dtype"),
+        (with_one(BODY + "no.words", np.ones((4, 2), np.int8)), "no.words, which no blocks have"),
         (with_one(UP, np.full((32, 48), np.nan, np.float32)), "up.weight"),
         (with_one(UP, np.full((32, 48), 1001, np.float32)), "not finite or over 1000"),
         (

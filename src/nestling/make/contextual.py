@@ -21,7 +21,6 @@ from nestling.make.lessons import bags
 from nestling.make.settings import TASKS, Body
 from nestling.make.student import Size, Student
 from nestling.make.train import pool
-from nestling.model.blocks import SCALES
 from nestling.model.output import unit
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
@@ -29,7 +28,6 @@ from nestling.model.transformer import BODY, GRAPH, TransformerModel, beside_tab
 from nestling.safe import read_header, read_tensors, write_tensors
 from nestling.score.sts import spearman
 from nestling.shrink.dims import tiers_of
-from nestling.shrink.transformer import with_int8_body
 from nestling.teacher import Teacher
 
 Floats = npt.NDArray[np.float32]
@@ -87,10 +85,8 @@ def stirred(student: Student) -> Student:
 
 
 def with_body_of(model: TransformerModel, trained: TransformerModel, routes: dict[str, str]) -> TransformerModel:
-    """The model with what stands behind the table of another, in int8 where its own is, and with routes."""
-    parts = model.parts()
-    small = any(name.endswith(SCALES) for name in parts.tensors)
-    beside = beside_table((with_int8_body(trained) if small else trained).parts().tensors)
+    """The model with what stands behind the table of another, and with routes."""
+    parts, beside = model.parts(), beside_table(trained.parts().tensors)
     tensors, document = {**model.table.tensors(), **beside}, replace(model.document, routes=routes)
     return TransformerModel(replace(parts, tensors=tensors, document=document))
 

@@ -22,6 +22,7 @@ from nestling.make.settings import (
     columns_fit,
 )
 from nestling.model.blocks import STRIP
+from nestling.model.matrices import SIZES
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
@@ -45,7 +46,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "tasks": _keys(Training),
     "blend": {"adds": float},
     "routes": {"query": str, "document": str, "text": str},
-    "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int},
+    "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int, "word": int},
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
 }
@@ -113,6 +114,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         )
     if "student" in recipe:
         _check_student(path, recipe)
+    elif "word" in recipe.get("shrink", {}):
+        raise InputError(
+            f"{path} has word in [shrink].", "Matrices are those of a [student].", "Say widths, for a table's."
+        )
     return recipe
 
 
@@ -131,6 +136,8 @@ def _check_student(path: Path, recipe: dict[str, Any]) -> None:
         refuse(f"rate = {rate} in [student]", "Rows in few bits, of [shrink], do not learn.", "Set it to 0.")
     if "shrink" in recipe and "widths" not in recipe["shrink"]:
         refuse("[shrink] without widths", "Those of a transformer's product codes are needed.", "Say widths = [2, 4].")
+    if (word := recipe.get("shrink", {}).get("word", 1)) not in SIZES:
+        refuse(f"word = {word} in [shrink]", f"Values a byte, {SIZES}, were expected.", "Say 2.")
     if "blend" in recipe and not (body.encoder and body.adds):
         refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
     if wrong:

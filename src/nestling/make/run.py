@@ -33,7 +33,7 @@ from nestling.safe import check_target, write_text
 from nestling.score.sts import score_sts
 from nestling.shrink.budget import Row, shrink_to_budget
 from nestling.shrink.sizes import parse_size
-from nestling.shrink.transformer import shrink_transformer, table_alone
+from nestling.shrink.transformer import shrink_transformer, table_alone, with_small_body
 
 if TYPE_CHECKING:
     from nestling.make.student import Student
@@ -85,14 +85,14 @@ def make(
     run = Run(said, Places(cache or cache_folder(), data or data_folder()), teacher, corpus, device, quick, progress)
     run.inputs.check()
     described = run.describe(run.full())
-    model, trials = run.contextual(described) if "student" in recipe else run.shrunk(described)
+    model = run.contextual(described) if "student" in recipe else run.shrunk(described)
     model = model.with_table(model.table, recipe=hashlib.sha256(recipe_path.read_bytes()).hexdigest())
     scores = {task: score_sts(model, run.places.find(path)) for task, path in recipe.get("score", {}).items()}
     model = model.with_table(model.table, scores=scores)
     model.save(out)
     _check_size(out, recipe)
     write_text(out.with_suffix(".md"), card(model.document, out.stat().st_size))
-    return Made(out, out.stat().st_size, model.fingerprint, trials, scores, run.losses)
+    return Made(out, out.stat().st_size, model.fingerprint, run.tried, scores, run.losses)
 
 
 class Run:
@@ -107,6 +107,7 @@ class Run:
         self.seed = int(recipe.get("seed", 0))
         self.folder = places.cache / "make"
         self.losses: dict[str, list[dict[str, float]]] = {}
+        self.tried: list[dict[str, Any]] = []  # to shrink the model
         self.key = hashlib.sha256(self.inputs.fingerprint() + f" {self.seed}".encode())
 
     def full(self) -> StaticModel:
@@ -144,10 +145,20 @@ class Run:
             )
         return model
 
-    def contextual(self, model: StaticModel) -> tuple[TransformerModel, list[dict[str, Any]]]:
-        """The transformer that starts as the trained static model, and the table of what was tried to shrink it.
+    def contextual(self, model: StaticModel) -> TransformerModel:
+        """The transformer that starts as the trained static model."""
+        from nestling.make import contextual as make_student
 
-        Its table comes into its few bits first: it does not learn, and so the blocks learn with the rows that ship.
+        coded, student = self.taught(model)
+        trained = make_student.to_model(student, table_alone(coded), self.inputs.body)
+        if "shrink" in self.recipe:
+            trained = with_small_body(trained, self.word, self.seed)
+        return make_student.with_body_of(coded, trained, self.recipe.get("routes", {}))
+
+    def taught(self, model: StaticModel) -> "tuple[TransformerModel, Student]":
+        """The table that ships, behind untrained blocks, and the student that has learnt behind it.
+
+        The table comes into its few bits first: it does not learn, and so the blocks learn with the rows that ship.
         """
         from nestling.make import contextual as make_student
 
@@ -160,12 +171,14 @@ class Run:
         def code() -> TransformerModel:
             untrained, rows = make_student.to_model(make_student.stirred(start()), model, body), list[Row]()
             if "shrink" in self.recipe:
-                untrained, rows = shrink_transformer(untrained, self.budget, self.inputs.held_out, **self.ways)
+                how = {**self.ways, "word": self.word}
+                untrained, rows = shrink_transformer(untrained, self.budget, self.inputs.held_out, **how)
             self.note_trials(rows)
             return untrained
 
         coded: TransformerModel = self.stage("coded", ("student", "shrink"), code, load_transformer)
-        tried, tokens = self.trials(), table_alone(coded)
+        self.tried = self.trials()
+        tokens = table_alone(coded)
         lessons = cache(lambda: self.lessons_for(tokens))
         student = self.learnt(
             "student", (), lambda: make_student.with_rows(start(), coded.table.expanded()), tokens, lessons
@@ -175,8 +188,7 @@ class Run:
             student = self.learnt("tasks", ("pairs", "tasks"), lambda: first, tokens, lessons)
         if "blend" in self.recipe:
             student = make_student.blended(student, self.recipe["blend"]["adds"])
-        trained = make_student.to_model(student, tokens, body)
-        return make_student.with_body_of(coded, trained, self.recipe.get("routes", {})), tried
+        return coded, student
 
     def learnt(
         self,
@@ -219,10 +231,10 @@ class Run:
         anchors = [texts[place] for place in np.unique(lessons.pairs[:, 0])]
         return with_tasks(lessons, self.inputs.asked(anchors), model.table.size)
 
-    def shrunk(self, full: StaticModel) -> tuple[StaticModel, list[dict[str, Any]]]:
-        """The model within its budget, repaired if the recipe says so, and the table of what was tried."""
+    def shrunk(self, full: StaticModel) -> StaticModel:
+        """The model within its budget, repaired if the recipe says so."""
         if "shrink" not in self.recipe:
-            return full, []
+            return full
 
         def search() -> StaticModel:
             small, rows = shrink_to_budget(
@@ -233,22 +245,21 @@ class Run:
 
         self.key.update(f"{full.fingerprint} {full.document}".encode())
         model: StaticModel = self.stage("shrunk", ("shrink",), search)
-        tried = self.trials()
+        self.tried = self.trials()
         if "repair" in self.recipe:
-            from nestling.make import learn
-
-            def mend() -> StaticModel:
-                lessons, judged = self.lessons
-                rounds = settings(Repairing, self.recipe, "repair")
-                texts, first = self.inputs.texts[self.inputs.first :], self.inputs.texts[: self.inputs.first]
-                how = self.training("repair")
-                return learn.repair(
-                    shrunk, full, texts, lessons, (first, judged), how, rounds, self.device, self.progress
-                )
-
             shrunk = model
-            model = self.stage("repaired", ("repair",), mend)
-        return model, tried
+            model = self.stage("repaired", ("repair",), lambda: self.repaired(shrunk, full))
+        return model
+
+    def repaired(self, coded: StaticModel, full: StaticModel) -> StaticModel:
+        """A model in code books, which learn what coding took away from the float model."""
+        from nestling.make import learn
+
+        lessons, judged = self.lessons
+        texts, first = self.inputs.texts[self.inputs.first :], self.inputs.texts[: self.inputs.first]
+        rounds = settings(Repairing, self.recipe, "repair")
+        how = self.training("repair")
+        return learn.repair(coded, full, texts, lessons, (first, judged), how, rounds, self.device, self.progress)
 
     def stage(
         self,
@@ -279,6 +290,11 @@ class Run:
     def budget(self) -> int:
         """Bytes of the file, less those that its scores may take."""
         return parse_size(self.recipe["shrink"]["budget"]) - ROOM_FOR_SCORES * len(self.recipe.get("score", {}))
+
+    @property
+    def word(self) -> int:
+        """Values a byte of a transformer's matrices."""
+        return int(self.recipe["shrink"].get("word", 1))
 
     @property
     def ways(self) -> dict[str, Any]:

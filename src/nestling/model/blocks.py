@@ -8,12 +8,12 @@ weighed. The C++ core reads texts through them, and its twin in numpy (twin.py).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from nestling.model.matrices import LARGEST, Matrix, take_matrix
 from nestling.model.pack import to_int8
 from nestling.model.rows import expect
 
@@ -21,9 +21,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 STRIP = 16  # of which all columns are multiples: partial sums, and what a kernel works on at once
-SCALES = ".scales"  # behind the name of a matrix in int8
 MOST_COLUMNS = 65_536  # of which products of bytes add up to what int32 holds
-LARGEST = 1e3  # of a float: whatever is made of such ones before the vector is finite
 THETA, LOG_THETA = 10_000.0, 9.210340371976184  # of rotary positions
 TWO_OVER_PI, QUARTER_HIGH, QUARTER_LOW = 0.6366197723675814, 1.5707963267341256, 6.077100506506192e-11  # of a turn
 SEEN, WITHIN, AROUND = 1e-7, 1e-6, 1e-12  # beside mean squares: of what is seen, within blocks, and around a mean
@@ -36,20 +34,6 @@ class Batch(NamedTuple):
     ids: npt.NDArray[np.uint32]
     weights: Floats
     starts: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """values: (in, out) int8; scales: (out,) float32, of its columns; bias: (out,) float32."""
-
-    values: npt.NDArray[np.int8]
-    scales: Floats
-    bias: Floats | None = None
-
-    @cached_property
-    def wide(self) -> npt.NDArray[np.float64]:
-        """The values where products of whole numbers are exact, and numpy is fast."""
-        return self.values.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -117,7 +101,7 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
     left = dict(tensors)
 
     def matrix(name: str, rows: int | None, columns: int | None, bias: bool) -> Matrix:
-        found = _matrix(left, name + ".weight", rows, columns)
+        found = take_matrix(left, name + ".weight", rows, columns)
         own = _vector(left, name + ".bias", found.values.shape[1]) if bias else None
         return Matrix(found.values, found.scales, own)
 
@@ -170,23 +154,9 @@ def _count(tensors: Mapping[str, Array]) -> int:
     return len(numbers)
 
 
-def _matrix(left: dict[str, Array], name: str, rows: int | None, columns: int | None) -> Matrix:
-    values = expect(left, name, ("f4", "i1"), (rows, columns), LARGEST)
-    if not all(values.shape):
-        raise ValueError(f"tensor {name!r} of shape {values.shape}")
-    del left[name]
-    if values.dtype == np.int8:
-        scales = expect(left, name + SCALES, ("f4",), (values.shape[1],), LARGEST)
-        del left[name + SCALES]
-    else:
-        turned, scales = to_int8(np.ascontiguousarray(values.T))
-        values = turned.T
-    return Matrix(np.ascontiguousarray(values), scales.astype(np.float32))
-
-
 def _turned_matrix(left: dict[str, Array], name: str, rows: int | None, columns: int | None) -> Matrix:
     """Of what lies (out, in), as all does that stands behind the sum."""
-    found = _matrix(left, name, rows, columns)
+    found = take_matrix(left, name, rows, columns)
     values, scales = to_int8(found.values * found.scales)
     return Matrix(np.ascontiguousarray(values.T), scales.astype(np.float32))
 
@@ -198,7 +168,7 @@ def _vector(left: dict[str, Array], name: str, size: int) -> Floats:
 
 
 def _places(left: dict[str, Array], longest: int, dim: int) -> Floats:
-    places = _matrix(left, "places", None, dim)
+    places = take_matrix(left, "places", None, dim)
     if len(places.values) < longest:
         raise ValueError(f"{len(places.values)} positions, expected {longest}")
     return np.ascontiguousarray((places.values * places.scales)[:longest])

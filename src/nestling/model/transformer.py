@@ -18,10 +18,11 @@ from nestling.files.foreign import write_onnx, write_sentence_transformers_modul
 from nestling.files.nest import write_nest
 from nestling.files.parts import Parts
 from nestling.files.whole_graph import whole_graph
-from nestling.model.blocks import SCALES, Batch, Blocks, read_blocks
+from nestling.model.blocks import Batch, Blocks, read_blocks
 from nestling.model.common import Array, Floats, How, checked_layout, unfit
 from nestling.model.in_core import CoreModel
 from nestling.model.layout import lay_out
+from nestling.model.matrices import float_weights
 from nestling.model.native import CoreReader, reader_of, usable_cores, with_bar
 from nestling.model.output import finish
 from nestling.model.pool import repeat_weights, units_of
@@ -91,18 +92,21 @@ class TransformerModel(CoreModel):
         return reader
 
     def _blocks(self) -> Blocks:
-        document, tensors = self.document, {name: each for name, each in self._beside.items() if name != GRAPH}
-        body = {name.removeprefix(BODY): each for name, each in tensors.items()}
-        blocks = read_blocks(body, self.table.dim, document.head or 0, document.max_tokens or 0)
+        document = self.document
+        blocks = read_blocks(self._body(), self.table.dim, document.head or 0, document.max_tokens or 0)
         if blocks.vector < self.dim:
             raise ValueError(f"blocks that give {blocks.vector} columns, expected {self.dim}")
         return blocks
+
+    def _body(self) -> dict[str, Array]:
+        """The weights of the blocks by their own names."""
+        return {name.removeprefix(BODY): each for name, each in self._beside.items() if name != GRAPH}
 
     def _with_onnxruntime(self) -> Reader:
         from nestling.model.graph_reader import GraphReader
 
         graph = expect(self._beside, GRAPH, ("u1",), (None,)).tobytes()
-        return GraphReader(graph, _matrices(self._beside), self.table, self.dim)
+        return GraphReader(graph, float_weights(self._body()), self.table, self.dim)
 
     @property
     def backend(self) -> str:
@@ -158,7 +162,7 @@ class TransformerModel(CoreModel):
             self.with_runtime("onnxruntime")  # which looks at what is in the graph
             graph = whole_graph(
                 self._beside[GRAPH].tobytes(),
-                _matrices(self._beside),
+                float_weights(self._body()),
                 self.table.expanded(),
                 self.document.drop,
                 self.document.sublinear,
@@ -232,24 +236,3 @@ class TransformerModel(CoreModel):
 def beside_table(tensors: dict[str, Array]) -> dict[str, Array]:
     """The tensors of a transformer that are not its table's: matrices, their scales, the graph."""
     return {name: each for name, each in tensors.items() if name == GRAPH or name.startswith(BODY)}
-
-
-def _matrices(beside: dict[str, Array]) -> dict[str, Array]:
-    """The weights by the names that the graph has for them, as float32."""
-    weights: dict[str, Array] = {}
-    for name in beside:
-        if name == GRAPH:
-            continue
-        if name.endswith(SCALES):
-            if name.removesuffix(SCALES) not in beside:
-                raise ValueError(f"{name} without its matrix")
-            continue
-        own = name.removeprefix(BODY)
-        if beside[name].ndim == 1:
-            weights[own] = expect(beside, name, ("f4",), (None,))
-            continue
-        values = expect(beside, name, ("f4", "i1"), (None, None))
-        if values.dtype == np.int8:
-            values = values.astype(np.float32) * expect(beside, name + SCALES, ("f4",), (values.shape[1],))
-        weights[own] = values
-    return weights

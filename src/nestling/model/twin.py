@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nestling.model.blocks import STRIP, Batch, Block, Blocks, Matrix, Norm
+from nestling.model.blocks import STRIP, Batch, Block, Blocks, Norm
 from nestling.model.layout import RowLayout
+from nestling.model.matrices import Matrix
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[Any]

@@ -1,33 +1,57 @@
-"""A transformer in few bytes: its matrices in int8, its table like that of a static model."""
+"""A transformer in few bytes: its matrices in int8 or codes, its table like that of a static model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.files.parts import Parts
-from nestling.model.blocks import SCALES
+from nestling.model.matrices import MOST_WORDS, SCALES, WORDS
 from nestling.model.pack import to_int8
-from nestling.model.rows import FloatRows, Int8Rows, ProductRows, Table
+from nestling.model.rows import Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.model.transformer import BODY, TransformerModel, beside_table
 from nestling.shrink.budget import Row, file_size, shrink_to_budget
 from nestling.shrink.codebook import small_ids
+from nestling.shrink.kmeans import assign, kmeans
 
 Floats = npt.NDArray[np.float32]
+WORDS_SAMPLE, WORDS_ROUNDS = 65_536, 25
 
 
-def with_int8_body(model: TransformerModel) -> TransformerModel:
-    """The same model, its matrices in int8 with a scale a column, but for those of one."""
+def with_small_body(model: TransformerModel, word: int = 1, seed: int = 0) -> TransformerModel:
+    """The same model, its matrices in few bits, but for those of one column. word: values a byte; 1 for int8, more for
+    codes of words of so many values side by side, of a book for each matrix."""
     parts = model.parts()
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
         if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
-            values, scales = to_int8(np.ascontiguousarray(matrix.T))
-            tensors |= {name: np.ascontiguousarray(values.T), name + SCALES: scales.astype(np.float32)}
+            small = _to_int8(matrix) if word == 1 or matrix.shape[1] % word else _to_words(matrix, word, seed)
+            tensors |= {name + suffix: each for suffix, each in small.items()}
     return TransformerModel(replace(parts, tensors=tensors))
+
+
+def _to_int8(matrix: Floats) -> dict[str, npt.NDArray[Any]]:
+    """int8 with a scale a column: what lies behind the matrix's name -> what is there."""
+    values, scales = to_int8(np.ascontiguousarray(matrix.T))
+    return {"": np.ascontiguousarray(values.T), SCALES: scales.astype(np.float32)}
+
+
+def _to_words(matrix: Floats, word: int, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """Codes of words: the columns, of one size, cut into words of values side by side; then each at its best scale."""
+    sizes = np.maximum(np.sqrt(np.square(matrix).mean(axis=0)), 1e-12)
+    points = np.ascontiguousarray(matrix / sizes, np.float32).reshape(-1, word)
+    chosen = points[np.random.default_rng(seed).permutation(len(points))[:WORDS_SAMPLE]]
+    book = kmeans(chosen, np.ones(len(chosen)), MOST_WORDS, rounds=WORDS_ROUNDS, seed=seed)[0]
+    largest = max(float(np.abs(book).max()), 1e-12)
+    words = np.rint(book * (127 / largest)).astype(np.int8)
+    codes = assign(points, words.astype(np.float32) * np.float32(largest / 127))[0].astype(np.uint8)
+    values = words[codes].reshape(matrix.shape).astype(np.float32)
+    scales = np.einsum("ij,ij->j", matrix, values) / np.maximum(np.einsum("ij,ij->j", values, values), 1e-12)
+    return {"": codes.reshape(len(matrix), -1), SCALES: scales.astype(np.float32), WORDS: words}
 
 
 def shrink_transformer(
@@ -37,17 +61,18 @@ def shrink_transformer(
     *,
     widths: Sequence[int],
     shares: Sequence[float] = (),
+    word: int = 1,
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[TransformerModel, list[Row]]:
-    """The model within `budget` bytes: matrices in int8; product codes for the rows of the tokens, which are judged as
-    those of a static model are (budget.py). The rows of the tasks stay as exact ones.
+    """The model within `budget` bytes: matrices of `word` values a byte; product codes for the rows of the tokens,
+    which are judged as those of a static model are (budget.py). The rows of the tasks stay as exact ones.
 
     Raises InputError where no scheme fits.
     """
     if not widths:
         raise InputError("No widths of product codes were given.", "Those of a transformer are needed.", "Give widths.")
-    model = with_int8_body(model)
+    model = with_small_body(model, word, seed)
     bare = table_alone(model)
     room = budget - (file_size(model) - file_size(bare))
     small, rows = shrink_to_budget(bare, room, texts, widths=widths, shares=shares, seed=seed, progress=progress)
@@ -56,12 +81,11 @@ def shrink_transformer(
 
 def table_alone(model: TransformerModel) -> StaticModel:
     """The rows of the tokens, without those of tasks, as a static model."""
-    tokens = _tokens(model)
+    table = model.table.keep(np.arange(_tokens(model)))
     inner = model.table.dim
     document = replace(
         model.document,
         architecture="static",
-        scheme="float",
         dim=inner,
         dims=(inner,),
         inner=None,
@@ -70,8 +94,7 @@ def table_alone(model: TransformerModel) -> StaticModel:
         routes={},
         max_tokens=None,
     )
-    rows = FloatRows(model.table.expanded()[:tokens])
-    return StaticModel(Parts(document, Table(rows).tensors(), model.tokenizer.packed, model.counts))
+    return StaticModel(Parts(document, table.tensors(), model.tokenizer.packed, model.counts))
 
 
 def with_tokens(model: TransformerModel, table: StaticModel) -> TransformerModel:

@@ -1,0 +1,46 @@
+"""What the matrices of micro and mini lose in few bits, behind their tables as they ship, without any test split.
+
+    python benchmarks/bits.py
+
+Both as their recipes make them, whose stages the cache has, with matrices of one, two and four values a byte. Judged
+with benchmarks/proxy.py. Writes benchmarks/results/bits.json.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nestling.make.contextual import to_model, with_body_of
+from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
+from nestling.make.run import Run
+from nestling.shrink.budget import file_size
+from nestling.shrink.transformer import table_alone, with_small_body
+
+sys.path.insert(0, str(Path(__file__).parent))
+from proxy import Proxy
+
+ROOT = Path(__file__).parent.parent
+PATH = ROOT / "benchmarks/results/bits.json"
+WORDS = (1, 2, 4)  # values a byte
+
+
+def main() -> None:
+    places, lines = Places(cache_folder(), data_folder()), list[dict[str, Any]]()
+    proxy = Proxy(places.data)
+    for name in ("micro", "mini"):
+        recipe = read_recipe(ROOT / "recipes" / f"{name}.toml")
+        run = Run(recipe, places, progress=True)
+        coded, student = run.taught(run.describe(run.full()))
+        trained = to_model(student, table_alone(coded), run.inputs.body)
+        for word in WORDS:
+            model = with_body_of(coded, with_small_body(trained, word, run.seed), recipe["routes"])
+            scores = proxy(partial(model.encode, overflow="split"))
+            lines.append({"model": name, "bits": 8 // word, "size": file_size(model), **scores})
+            PATH.write_text(json.dumps({"command": "python benchmarks/bits.py", "lines": lines}, indent=1) + "\n")
+            print(lines[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
