@@ -27,13 +27,13 @@ from tests.make.conftest import save_teacher
 from tests.make.test_run import SMALL, inputs, small
 
 SMALLER = {
-    '"2999KB"': '"150KB"', '"9977334B"': '"70KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
+    '"2999KB"': '"150KB"', '"7160238B"': '"70KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
     "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 12_000": "words = 40", "prune = 22": "prune = 2",
     'start = "static"\n': "", "rate = 5e-4": "rate = 3e-3",
     "general = 2_000_000": "general = 200", "widths = [3, 4]": "widths = [8, 8]",
     "keep = [0, 1, 2]": "keep = [0]\nfeed = 48", "words = 128": "words = 16", "tokens = 511": "tokens = 36",
-    "epochs = 2.0\nbatch = 512": "epochs = 1.0\nbatch = 32", "epochs = 0.4\nbatch = 256": "epochs = 1.0\nbatch = 32",
+    "epochs = 2.0\nbatch = 512": "epochs = 1.0\nbatch = 32", "epochs = 0.75\nbatch = 256": "epochs = 1.0\nbatch = 32",
     "batch = 256": "batch = 32", "body_rate = 4e-4": "body_rate = 3e-3", "widths = [2, 4]": "widths = [8, 8]",
 }  # fmt: skip
 DIM = 16
