@@ -118,7 +118,7 @@ def test_info_and_models() -> None:
     assert all(check["cosine"] >= 0.9999 for check in facts["verified"])
     assert "BAAI/bge-small-en-v1.5 (MIT)" in run("info", "nano").stdout
     listed = json.loads(run("models", "--json").stdout)
-    assert [one["name"] for one in listed] == ["nano", "micro", "static", "mini"]
+    assert [one["name"] for one in listed] == ["nano", "micro", "mini", "static"]
     assert {one["licence"] for one in listed} == {"Apache-2.0"}
     assert all(one["name"] in run("models").stdout for one in listed)
 
