@@ -23,6 +23,7 @@ from nestling.score.tasks import SUITES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+JUDGED = ("mean", "STS", "classification", "clustering", "retrieval")
 PAGES = [
     "README.md",
     *(
@@ -218,32 +219,24 @@ def _ladder(kind: str, size: bool = False) -> str:
     rows = []
     for line in (line for line in results("ladder")["lines"] if line["kind"] == kind):
         spread = "" if line["spread"] is None else f"{line['spread']:.2f}"
-        figures = [f"{line[key]:.1f}" for key in ("mean", "sts", "classification", "clustering", "retrieval")]
-        rows.append([line["name"], *([f"{line['bytes']:,}"] if size else []), *figures, line["seeds"], spread])
-    head = ["", *(["bytes"] if size else []), "mean", "STS", "classification", "clustering", "retrieval", "seeds", "sd"]
+        bytes_of = [f"{line['bytes']:,}"] if size else []
+        rows.append([line["name"], *bytes_of, *judged(line), line["seeds"], spread])
+    head = ["", *(["bytes"] if size else []), *JUDGED, "seeds", "sd"]
     return table(head, rows)
 
 
 def blocks() -> str:
     """What blocks behind a static model are worth, one change at a time."""
-    keys = ("mean", "sts", "classification", "clustering", "retrieval")
     report = results("blocks")
-    rows = [
-        [line["name"], f"{line['parameters']:,}", f"{line['speed']:,}", *(f"{line[key]:.1f}" for key in keys)]
-        for line in report["lines"]
-    ]
+    rows = [[line["name"], f"{line['parameters']:,}", f"{line['speed']:,}", *judged(line)] for line in report["lines"]]
     note = f"{report['texts']:,} texts, once, and {report['pairs']:,} pairs."
-    return f"{table(['', 'parameters', 'texts/s', 'mean', 'STS', *keys[2:]], rows)}\n\n{note}"
+    return f"{table(['', 'parameters', 'texts/s', *JUDGED], rows)}\n\n{note}"
 
 
 def bits() -> str:
     """What the matrices of transformers lose in few bits."""
-    keys = ("mean", "sts", "classification", "clustering", "retrieval")
-    rows = [
-        [line["model"], line["bits"], f"{line['size']:,}", *(f"{line[key]:.1f}" for key in keys)]
-        for line in results("bits")["lines"]
-    ]
-    return table(["model", "bits a value", "bytes", "mean", "STS", *keys[2:]], rows)
+    rows = [[line["model"], line["bits"], f"{line['size']:,}", *judged(line)] for line in results("bits")["lines"]]
+    return table(["model", "bits a value", "bytes", *JUDGED], rows)
 
 
 def routes() -> str:
@@ -476,6 +469,11 @@ def web() -> str:
     machine = report["machine"]
     note = f"English sentences of {report['texts']['bytes a text']} bytes. {sizes}. "
     return f"{table(head, rows)}\n\n{note}{machine['cpu']}, load {machine['load before']}."
+
+
+def judged(line: dict[str, Any]) -> list[str]:
+    """What proxy.py says, under JUDGED."""
+    return [f"{line[name.lower()]:.1f}" for name in JUDGED]
 
 
 def results(name: str) -> Any:

@@ -96,28 +96,23 @@ function countBlocks(tensors) {
 function readMatrix(tensors, take, name, rows, columns) {
   const shape = tensors.get(name)?.shape;
   let values = take(name, "F32 I8 U8", [rows, null]);
-  const word = values instanceof Uint8Array ? wordsOf(tensors, name) : 1;
-  const [m, n] = [shape[0], shape[1] * word];
+  if (values instanceof Uint8Array) values = spelt(values, tensors, take, name);
+  const [m, n] = [shape[0], shape[0] && values.length / shape[0]];
   if (!m || !n || m > MOST_COLUMNS || n > 3 * MOST_COLUMNS || n !== (columns ?? n))
     damaged(`a tensor ${JSON.stringify(name)} of shape ${shape}`);
-  if (values instanceof Uint8Array) values = spelt(values, take(name + WORDS, "I8", [null, word]), word, name);
   if (values instanceof Int8Array) return { values, rows: m, columns: n, scales: take(name + SCALES, "F32", [n]) };
   const found = rounded(transpose(values, m, n), n, m);
   return { values: transpose(found.values, n, m), rows: m, columns: n, scales: found.scales };
 }
 
-/** How many values stand side by side in a word of a matrix in codes. */
-function wordsOf(tensors, name) {
-  const [words, word] = tensors.get(name + WORDS)?.shape ?? [];
-  if (!(words <= MOST_WORDS && SIZES.includes(word)))
+/** The values that a matrix in codes stands for: each code for a word of some side by side. */
+function spelt(codes, tensors, take, name) {
+  const [count, word] = tensors.get(name + WORDS)?.shape ?? [];
+  if (!(count <= MOST_WORDS && SIZES.includes(word)))
     damaged(`a tensor ${JSON.stringify(name)} of codes, whose words are not there, too many or of another size`);
-  return word;
-}
-
-/** The values that codes stand for. */
-function spelt(codes, words, word, name) {
+  const words = take(name + WORDS, "I8", [count, word]);
+  expectRange(codes, name, count);
   const values = new Int8Array(codes.length * word);
-  expectRange(codes, name, words.length / word);
   codes.forEach((code, i) => {
     for (let k = 0; k < word; k++) values[i * word + k] = words[code * word + k];
   });

@@ -15,7 +15,7 @@ from nestling.model.rows import Int8Rows, ProductRows, Table
 from nestling.model.static import StaticModel
 from nestling.model.transformer import BODY, TransformerModel, beside_table
 from nestling.shrink.budget import Row, file_size, shrink_to_budget
-from nestling.shrink.codebook import small_ids
+from nestling.shrink.codebook import quantize_words, small_ids
 from nestling.shrink.kmeans import assign, kmeans
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ def with_small_body(model: TransformerModel, word: int = 1, seed: int = 0) -> Tr
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
         if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
-            small = _to_int8(matrix) if word == 1 or matrix.shape[1] % word else _to_words(matrix, word, seed)
+            small = _to_int8(matrix) if word == 1 else _to_words(matrix, word, seed)
             tensors |= {name + suffix: each for suffix, each in small.items()}
     return TransformerModel(replace(parts, tensors=tensors))
 
@@ -46,9 +46,8 @@ def _to_words(matrix: Floats, word: int, seed: int) -> dict[str, npt.NDArray[Any
     points = np.ascontiguousarray(matrix / sizes, np.float32).reshape(-1, word)
     chosen = points[np.random.default_rng(seed).permutation(len(points))[:WORDS_SAMPLE]]
     book = kmeans(chosen, np.ones(len(chosen)), MOST_WORDS, rounds=WORDS_ROUNDS, seed=seed)[0]
-    largest = max(float(np.abs(book).max()), 1e-12)
-    words = np.rint(book * (127 / largest)).astype(np.int8)
-    codes = assign(points, words.astype(np.float32) * np.float32(largest / 127))[0].astype(np.uint8)
+    words, scale = quantize_words(book, (word,))
+    codes = assign(points, words * scale)[0].astype(np.uint8)
     values = words[codes].reshape(matrix.shape).astype(np.float32)
     scales = np.einsum("ij,ij->j", matrix, values) / np.maximum(np.einsum("ij,ij->j", values, values), 1e-12)
     return {"": codes.reshape(len(matrix), -1), SCALES: scales.astype(np.float32), WORDS: words}
