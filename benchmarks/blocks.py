@@ -36,19 +36,23 @@ from proxy import Proxy, first_pairs
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/blocks.json"
-OWN_SUMS: dict[str, Any] = {"static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
-ENCODER = {"encoder": "cache:teachers/minilm", "words": 128, "tokens": 256, "keep": (0,)}
-PRETRAINED = {"rate": 0.0, "body_rate": 4e-4}
+MINILM = "cache:teachers/minilm"
+BLOCKS: dict[str, Any] = {"encoder": "", "dim": 128, "layers": 3, "tokens": 1024}
+OWN_SUMS = {**BLOCKS, "static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
+FROM_NOTHING, ALL = {"body_rate": 3e-3}, {"rate": 2e-3, "body_rate": 3e-3}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, of the training
-    "as in recipes/micro.toml: 3 blocks of 128 columns": ({}, {}),
-    "1 block": ({"layers": 1}, {}),
-    "9 blocks": ({"layers": 9}, {}),
+    "as in recipes/micro.toml: 2 layers of mini": ({}, {}),
+    "1 layer": ({"keep": (0,)}, {}),
+    "feed-forward parts of 128 columns": ({"feed": 128}, {}),
+    "weighing alone": ({"adds": False}, {}),
+    "seeing 64 columns of words alone": ({"whole": False}, {}),
+    "seeing 128 columns of words alone": ({"whole": False, "words": 128}, {}),
+    "2 layers of all-MiniLM-L6-v2": ({"encoder": MINILM}, {}),
     "no relational loss": ({}, {"relational": 0.0}),
-    "no static path, a table of 64 columns": (OWN_SUMS, {"rate": 2e-3}),
-    "the same from a random table": ({**OWN_SUMS, "warm": False}, {"rate": 2e-3}),
-    "a layer of an encoder": ({**ENCODER, "adds": False}, PRETRAINED),
-    "the same, its feed-forward part cut to 128 columns": ({**ENCODER, "feed": 128, "adds": False}, PRETRAINED),
-    "a layer of an encoder, and a sum of its own": (ENCODER, PRETRAINED),
+    "3 blocks of 128 columns from nothing": (BLOCKS, FROM_NOTHING),
+    "9 blocks": ({**BLOCKS, "layers": 9}, FROM_NOTHING),
+    "3 blocks, no static path, a table of 64 columns": (OWN_SUMS, ALL),
+    "the same from a random table": ({**OWN_SUMS, "warm": False}, ALL),
 }
 
 
@@ -68,13 +72,16 @@ class Trials:
         assert lessons.pairs is not None, "the recipe has pairs"
         self.pairs = replace(lessons, pairs=lessons.pairs[~known[lessons.pairs].any(axis=1)][:pairs])
         self.with_tasks = run.with_tasks(self.pairs, self.model)
-        self.encoder = load_teacher(str(run.places.find(str(ENCODER["encoder"]))))
+        self.encoders = {self.body.encoder: run.inputs.encoder, MINILM: load_teacher(str(run.places.find(MINILM)))}
         self.proxy, self.texts = Proxy(run.places.data), run.inputs.held_out
 
     def student(self, body: Body, how: Training) -> Student:
-        student = new_student(self.model, body, 0, self.encoder if body.encoder else None)
+        student = self.new(body)
         train(student, self.lessons, self.held_out, how)
         return student
+
+    def new(self, body: Body) -> Student:
+        return new_student(self.model, body, 0, self.encoders.get(body.encoder))
 
     def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
         """A line: the proxy's figures, how many parameters stand behind the table, and texts a second of one thread."""
@@ -140,7 +147,7 @@ def measure_speeds(trials: Trials) -> None:
     for line in report["lines"]:
         if line["parameters"]:
             body = replace(trials.body, **VARIANTS.get(line["name"], VARIANTS[usual])[0])
-            student = new_student(trials.model, body, 0, trials.encoder if body.encoder else None)
+            student = trials.new(body)
             line["speed"] = speed(to_model(student, trials.model, body), trials.texts)
         else:
             line["speed"] = speed(trials.model, trials.texts)

@@ -232,7 +232,7 @@ def write_transformers(folder: Path) -> None:
         {up: None}, {wide: None}, {f"{wide}.scales": None}, {"body.weigh.weight": None},
         {"body.blocks.1.narrow.weight": None}, {up: tensors[up][:128]}, {f"{wide}.words": None},
         {f"{wide}.words": tensors[f"{wide}.words"][:9]}, {f"{wide}.words": tensors[f"{wide}.words"][:, :1]},
-        {f"{wide}.words": np.zeros((257, 2), np.int8)}, {f"{wide}.words": np.zeros((256, 3), np.int8)},
+        {f"{wide}.words": np.zeros((257, 2), np.int8)}, {f"{wide}.words": np.zeros((256, 5), np.int8)},
         {up: tensors[up][:, :60]}, {wide: tensors[wide][:, :250]}, {"body.more": tensors[up]},
         {"body.last.weight": np.full(128, np.nan, np.float32)}, {"body.places": tensors[up]}, {"head": 48}, {"head": 0},
         {"task_tokens": {"qry": 1 << 20}, "routes": {}},

@@ -4,7 +4,7 @@
 import { damaged, expect, expectRange } from "./nest.js";
 
 const [SCALES, WORDS] = [".scales", ".words"]; // behind the name of a matrix in int8, or in codes
-const [MOST_WORDS, SIZES] = [256, [1, 2, 4, 8]]; // of words, and of values in one
+const [MOST_WORDS, SIZES] = [256, [1, 2, 3, 4, 8]]; // of words, and of values in one
 const MOST_COLUMNS = 65_536; // of which products of bytes add up to what int32 holds
 const LARGEST = 1e3; // of a float: whatever is made of such ones before the vector is finite
 const LOG_THETA = 9.210340371976184; // of rotary positions
@@ -30,13 +30,15 @@ export function buildBlocks(core, tensors, stride, head, longest) {
   const up = matrix("up.weight", null, null);
   const [seen, dim] = [up.rows, up.columns];
   const weighs = left.has("weigh.weight");
-  const inner = weighs ? (encoder ? stride - seen : stride) : 0;
-  if (seen + (encoder ? inner : 0) !== stride || inner < 0 || (encoder && !weighs))
-    damaged(`blocks that see ${seen} columns of ${stride}`);
+  // Layers of an encoder that add vectors weigh as many columns; others, all that they do not see.
+  const added = left.get("back.weight")?.shape[0] ?? stride - seen;
+  const inner = weighs ? (encoder ? added : stride) : 0;
+  const fit = encoder ? inner > 0 && inner <= stride && seen <= stride && stride <= inner + seen : seen === stride;
+  if (!fit) damaged(`blocks that see ${seen} columns of ${stride}, and weigh ${inner}`);
   const layers = countBlocks(left);
   const wrong = (said) => said && damaged(core.text(said));
   const keep = (values) => core.put(values, true);
-  wrong(core.call("blocks_shape", inner, encoder ? inner : 0, seen, dim, head, longest, layers));
+  wrong(core.call("blocks_shape", inner, stride - seen, seen, dim, head, longest, layers));
 
   const put = (layer, name, { values, rows, columns, scales }, bias) => {
     const given = [...core.putText(name), core.put(values), rows, columns, keep(scales), bias ? keep(bias) : 0];

@@ -26,6 +26,7 @@ SIZES = {
     "a matrix behind it": (16, 0, 32, 32, 128, 48, 1),
     "layers": (48, 32, 48, 16, 80, 32, 2),
     "layers that weigh": (48, 32, 48, 48, 64, 0, 1),
+    "layers that see all": (48, 32, 48, 16, 64, 32, 1),
 }
 core = core_module()[0]
 pytestmark = pytest.mark.skipif(core is None, reason="without the core")
@@ -53,7 +54,7 @@ def tensors_of(kind: str) -> dict[str, npt.NDArray[Any]]:
         if encoder:
             vector(f"{name}.bias", dim)
 
-    matrix("up", stride - inner if encoder else stride, dim)
+    matrix("up", stride - inner if encoder and kind != "layers that see all" else stride, dim)
     norm("first" if encoder else "last")
     for layer in range(layers):
         own = f"blocks.{layer}."

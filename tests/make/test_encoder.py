@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from nestling.errors import InputError, ModelFileError
 from nestling.make.contextual import blended, load_student, new_student, save_student, to_model, with_rows
-from nestling.make.encoder import PrunedEncoder, word_vectors
+from nestling.make.encoder import PrunedEncoder, known_by, word_vectors
 from nestling.make.settings import Body
 from nestling.model.static import StaticModel
 from nestling.shrink.fidelity import sample_texts
@@ -95,7 +95,8 @@ def test_words_come_in_as_the_encoder_knows_them(static: StaticModel, encoder: T
     """All columns kept, what the first norm sees is the encoder's vector of the word, at its usual length."""
     student = pruned(static, encoder)
     own = AutoModel.from_pretrained(folder).embeddings.word_embeddings.weight.detach().numpy()
-    vectors = word_vectors(encoder, own, static.tokenizer.pieces)
+    vectors = word_vectors(known_by(encoder), static.tokenizer.pieces)
+    assert np.array_equal(vectors[0], own[0])
     rows = torch.from_numpy(student.table()[: static.table.size, static.dim :])
     with torch.no_grad():
         seen = student.up(torch.nn.functional.rms_norm(rows, (32,))).numpy()
@@ -106,11 +107,59 @@ def test_words_come_in_as_the_encoder_knows_them(static: StaticModel, encoder: T
     assert 0.8 < np.median(np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)) < 1.25
 
 
+def test_whole_rows_and_what_they_do_not_tell_are_its_words(static: StaticModel, encoder: Teacher) -> None:
+    """With all columns of what rows do not tell, what goes into the layers is nearly the word vector; with a half of
+    them still more of it than by rows alone."""
+    vectors = word_vectors(known_by(encoder), static.tokenizer.pieces)
+
+    def told(words: int) -> float:
+        student = pruned(static, encoder, replace(BODY, words=words, whole=True))
+        rows = torch.from_numpy(student.table()[: static.table.size])
+        assert rows.shape[1] == static.dim + words
+        with torch.no_grad():
+            seen = student.up(torch.nn.functional.rms_norm(rows, rows.shape[1:], eps=1e-7)).numpy()
+        return float(1 - np.square(seen - vectors).sum() / np.square(vectors - vectors.mean(axis=0)).sum())
+
+    assert told(32) > 0.9 > told(16) > 0.5
+    body = replace(BODY, whole=True)
+    model = to_model(pruned(static, encoder, body), static, body)
+    np.testing.assert_allclose(model.encode(TEXTS, overflow="split"), static.encode(TEXTS), atol=1e-5)
+
+
+def test_layers_of_a_transformer_go_on_as_they_were(static: StaticModel, encoder: Teacher) -> None:
+    first = pruned(static, encoder)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for each in first.body():
+            each.add_(torch.randn(each.shape), alpha=0.05)
+    made = to_model(first, static, BODY)
+    texts = [text for text in TEXTS if static.count_tokens([text])[0] < 30]
+    again = to_model(new_student(static, BODY, 0, made), static, BODY)
+    near = [(each.encode(texts) * made.encode(texts)).sum(axis=1) for each in (again, static)]
+    assert near[0].min() > 0.97  # all word vectors have one length now
+    assert near[0].mean() > 0.99 > 0.95 > near[1].mean()
+    one = new_student(static, replace(BODY, keep=(1,), feed=32), 0, with_small_body(made, 2))
+    assert isinstance(one, PrunedEncoder)
+    assert len(one.blocks) == 1
+    assert one.blocks[0].wide.weight.shape == (32, 32)
+    cosines = torch.cosine_similarity(one.blocks[0].attended.weight, first.blocks[1].attended.weight)
+    assert cosines.min() > 0.9
+    assert not torch.equal(one.blocks[0].attended.weight, first.blocks[1].attended.weight)
+
+
+def test_blocks_that_are_no_layers_are_refused(static: StaticModel) -> None:
+    body = Body(dim=32, layers=1, head=16, tokens=36)
+    made = to_model(new_student(static, body, 0), static, body)
+    with pytest.raises(ModelFileError, match="are no layers of an encoder"):
+        new_student(static, BODY, 0, made)
+
+
 def test_a_word_that_it_lacks_is_the_mean_of_its_pieces(encoder: Teacher) -> None:
     own = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
-    parts = word_vectors(encoder, own, ["th", "##in"])
-    there = word_vectors(encoder, own, ["thin"])
-    whole = word_vectors(encoder, own, ["qqqzzz"])
+    known = replace(known_by(encoder), vectors=own)
+    parts = word_vectors(known, ["th", "##in"])
+    there = word_vectors(known, ["thin"])
+    whole = word_vectors(known, ["qqqzzz"])
     assert not np.array_equal(parts[0], parts[1])
     assert np.isfinite(whole).all()
     assert there.shape == (1, 4)

@@ -23,6 +23,7 @@ SIZES = {
     "a matrix behind it": Size(TOKENS, 16, 32, layers=1, head=32, static=False, out=48),
     "layers": EncoderSize(TOKENS, 32, 16, dim=48, layers=2, head=16, feed=80, places=LONGEST),
     "layers that weigh": EncoderSize(TOKENS, 32, 16, dim=48, layers=1, head=48, feed=64, places=LONGEST, adds=False),
+    "layers that see all": EncoderSize(TOKENS, 32, 16, dim=48, layers=1, head=16, feed=64, places=LONGEST, whole=True),
 }
 
 

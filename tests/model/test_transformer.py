@@ -187,7 +187,7 @@ def test_few_bits_for_table_and_matrices(
     assert small.fingerprint != model.fingerprint
 
 
-@pytest.mark.parametrize("word", [2, 4])
+@pytest.mark.parametrize("word", [2, 3, 4])
 def test_matrices_in_codes(
     model: TransformerModel, floats: TransformerModel, sentences: list[str], tmp_path: Path, word: int
 ) -> None:
@@ -249,7 +249,7 @@ UP = BODY + "up.weight"
         (coded_up(np.zeros((256, 2), np.int8)), "no tensor 'up.weight.scales'"),
         (coded_up(np.zeros((255, 2), np.int8)), "values from 255 to 255, expected 0 to 254"),
         (coded_up(np.zeros((257, 2), np.int8)), "'up.weight.words' of shape"),
-        (coded_up(np.zeros((256, 3), np.int8)), "'up.weight.words' of shape"),
+        (coded_up(np.zeros((256, 5), np.int8)), "'up.weight.words' of shape"),
         (coded_up(np.zeros((256, 0), np.int8)), "'up.weight.words' of shape"),
         (coded_up(np.zeros((256, 2), np.uint8)), "'up.weight.words' of dtype"),
         (with_one(BODY + "no.words", np.ones((4, 2), np.int8)), "no.words, which no blocks have"),

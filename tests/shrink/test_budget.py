@@ -99,6 +99,16 @@ def test_too_small_a_budget(distilled: StaticModel, texts: list[str]) -> None:
     assert "x 32" in rows[0].what
 
 
+def test_given_shares_are_not_left(distilled: StaticModel, texts: list[str]) -> None:
+    """Where they do not fit, no smaller vocabulary is taken instead."""
+    with pytest.raises(InputError, match="One of the shares was to"):
+        shrink_to_budget(distilled, 16_000, texts, widths=[4, 4], shares=[1.0])
+    model, rows = shrink_to_budget(distilled, 32_000, texts, widths=[8, 8, 16], edge=32, shares=[0.5])
+    assert isinstance(model.table.rows, ProductRows)
+    assert set(model.table.rows.widths[:4]) == {8} == {*model.table.rows.widths} - {16}
+    assert rows[0].what.startswith("product 8 and 8 and 16 dims a code")
+
+
 def test_ids_of_large_vocabularies_take_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What exact rows fill stays within the budget, and fills it, on both sides of 65,536 tokens."""
     random = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Code books: more bits keep more of a sentence, and bits go where sentences need them."""
 
+from itertools import groupby
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -55,6 +57,24 @@ def test_product_codes_fall_with_width(
     ]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 0.99 > 0.9 > scores[-1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs"),
+    [
+        ((256, 4), [(4, 64)]),
+        ((256, 3, 4), [(3, 21), (1, 1), (4, 48)]),
+        ((48, 4, 8), [(4, 12)]),
+        ((320, 4, 4, 8), [(4, 64), (8, 8)]),
+        ((300, 4, 6, 8), [(4, 16), (6, 32), (8, 5), (4, 1)]),
+        ((40, 4, 6, 8), [(4, 10)]),
+    ],
+)
+def test_blocks_are_as_wide_as_their_part_says(asked: tuple[int, ...], runs: list[tuple[int, int]]) -> None:
+    dim, *widths = asked
+    found = block_widths(dim, *widths, edge=256)
+    assert [(width, len(list(group))) for width, group in groupby(found)] == runs
+    assert sum(found) == dim
 
 
 def test_counts_are_worth_it(rows: Floats, counts: npt.NDArray[np.uint32], texts: npt.NDArray[np.int64]) -> None:

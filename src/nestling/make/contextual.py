@@ -15,7 +15,7 @@ from torch import nn
 from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
-from nestling.make.encoder import EncoderSize, PrunedEncoder, prune_encoder, size_of
+from nestling.make.encoder import EncoderSize, PrunedEncoder, known_by, prune_encoder, size_of
 from nestling.make.export import export
 from nestling.make.lessons import bags
 from nestling.make.settings import TASKS, Body
@@ -34,7 +34,9 @@ Floats = npt.NDArray[np.float32]
 TEXTS_AT_ONCE = 1024
 
 
-def new_student(model: StaticModel, body: Body, seed: int, encoder: Teacher | None = None) -> Student:
+def new_student(
+    model: StaticModel, body: Body, seed: int, encoder: Teacher | TransformerModel | None = None
+) -> Student:
     """A student with a row for each token of the model and each task; it starts as the model if `body` says so.
 
     encoder: whose layers it has, those that `body` names.
@@ -42,9 +44,9 @@ def new_student(model: StaticModel, body: Body, seed: int, encoder: Teacher | No
     rows, counts = model.table.expanded(), np.ones(model.table.size) if model.counts is None else model.counts
     first = model.table.size + len(TASKS)
     if encoder is not None:
-        size = size_of(encoder, first, model.dim, body)
-        pieces = model.tokenizer.pieces
-        return prune_encoder(encoder, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
+        known, pieces = known_by(encoder), model.tokenizer.pieces
+        size = size_of(known, first, model.dim, body)
+        return prune_encoder(known, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
     student = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
     if body.warm:
         student.start_from(rows, counts)

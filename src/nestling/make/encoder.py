@@ -3,9 +3,9 @@
     token ids -> rows: a static model's columns, and beside them the encoder's word vectors, on their main axes
               -> the encoder's layers -> what each static row weighs, and maybe what is added to their sum
 
-It starts by saying nothing: an untrained one is the static model. Layers are as BERT has them (arXiv:1810.04805): a
-norm after each sum, biases, learned positions. Blocks that start from nothing need far more texts to be worth as much
-(docs/training.md).
+It starts by saying nothing: an untrained one is the static model; or, with layers of a transformer that was made so, by
+saying what those say. Layers are as BERT has them (arXiv:1810.04805): a norm after each sum, biases, learned positions.
+Blocks that start from nothing need far more texts to be worth as much (docs/training.md).
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from nestling.make.student import Student, attend, silent
 from nestling.model.blocks import AROUND, SEEN, STRIP
 from nestling.model.graph_reader import STEP
 from nestling.model.output import unit
+from nestling.model.transformer import TransformerModel
 from nestling.teacher import Teacher
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.tokenizer import TextTokenizer
@@ -31,13 +32,16 @@ Floats = npt.NDArray[np.float32]
 WORDS_LENGTH = 0.5  # of a token's columns for the layers, beside those of the static model: what few bits are spent on
 OPENERS = ("##", "▁")  # what pieces may begin with that is no text
 WORDS = "embeddings.word_embeddings.weight"
+POSITIONS, KINDS = "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"
+RIDGE = 1e-4  # beside the mean power of the columns that words are made of
 
 
 @dataclass(frozen=True)
 class EncoderSize:
     """rows: of the table, those of the tasks among them. inner: its columns of the static model; words: those behind
     them, which the layers see. dim: columns of the layers, head: of an attention head, feed: of the feed-forward part.
-    places: the most tokens of a text, padded. adds: whether the layers add vectors of their own to what they weigh."""
+    places: the most tokens of a text, padded. adds: whether the layers add vectors of their own to what they weigh.
+    whole: whether they see whole rows, of which words say what the other columns do not."""
 
     rows: int
     inner: int
@@ -48,6 +52,12 @@ class EncoderSize:
     feed: int
     places: int
     adds: bool = True
+    whole: bool = False
+
+    @property
+    def seen(self) -> int:
+        """Columns that the layers see, the last ones."""
+        return self.words + self.whole * self.inner
 
     @property
     def columns(self) -> int:
@@ -88,7 +98,7 @@ class PrunedEncoder(Student):
 
     def build(self) -> None:
         size = self.size
-        self.up = nn.Linear(size.words, size.dim)
+        self.up = nn.Linear(size.seen, size.dim)
         self.places = nn.Parameter(torch.zeros(size.places, size.dim))
         self.first = nn.LayerNorm(size.dim, eps=AROUND)
         self.blocks = nn.ModuleList(Layer(size) for _ in range(size.layers))
@@ -96,8 +106,8 @@ class PrunedEncoder(Student):
         self.back = silent(size.dim, size.inner) if size.adds else None
 
     def said(self, rows: Tensor, mask: Tensor) -> Tensor:
-        words = rows[..., self.size.inner :]
-        x = self.up(rms_norm(words, words.shape[-1:], eps=SEEN)) + self.places[: rows.shape[1]]
+        seen = rows[..., self.size.columns - self.size.seen :]
+        x = self.up(rms_norm(seen, seen.shape[-1:], eps=SEEN)) + self.places[: rows.shape[1]]
         x = self.first(x)
         for block in self.blocks:
             x = block(x, mask)
@@ -108,8 +118,25 @@ class PrunedEncoder(Student):
         return super().summed(rows[..., : self.size.inner], x, weights)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What an encoder knows. tokenizer: its own. vectors: (pieces, dim) of its words, as they go into its layers, but
+    for positions. tensors: by the names that a PrunedEncoder has for them, those of all its layers among them."""
+
+    name: str
+    tokenizer: TextTokenizer
+    vectors: Floats
+    tensors: dict[str, Tensor]
+    head: int
+
+    @property
+    def layers(self) -> int:
+        """How many."""
+        return len({name.split(".")[1] for name in self.tensors if name.startswith("blocks.")})
+
+
 def prune_encoder(
-    teacher: Teacher,
+    known: Known,
     rows: Floats,
     pieces: list[str],
     counts: npt.NDArray[np.float64],
@@ -121,102 +148,177 @@ def prune_encoder(
 
     rows, pieces, counts: of the static model's tokens. keep: which layers, counted from 0; of each, the columns of the
     feed-forward part whose weights are largest. The word vectors of tokens that the encoder lacks are means of those of
-    their pieces; all are brought onto their main axes, weighted by counts, and to the length of their tokens' rows.
+    their pieces. What a transformer's layers weigh and add comes along; its static model and this one are to have
+    learnt the same targets.
     """
-    named = _weights(teacher)
-    vectors = word_vectors(teacher, named[WORDS].numpy(), pieces)
-    share = (counts + 0.5) / (counts + 0.5).sum()
-    mean = share @ vectors
-    centred = (vectors - mean) * np.sqrt(share)[:, None]
-    axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1][:, : size.words]
-    words = (vectors - mean) @ axes
-    usual = float(share @ np.linalg.norm(words, axis=1)) / size.words**0.5
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = word_vectors(known, pieces)
     student = PrunedEncoder(size, seed)
-    student.start_from(
-        np.concatenate([rows, unit(words.astype(np.float32)) * (WORDS_LENGTH * lengths)], axis=1), counts
-    )
+    words, up, bias = (_words_beside if size.whole else _words_alone)(vectors, rows, counts + 0.5, size.words)
+    student.start_from(np.concatenate([rows, words], axis=1), counts)
+    mine = {f"blocks.{place}.": f"blocks.{number}." for place, number in enumerate(keep)}
+    named = {name: each for name, each in known.tensors.items() if not name.startswith("blocks.")}
+    for own, theirs in mine.items():
+        layer = {name.removeprefix(theirs): each for name, each in known.tensors.items() if name.startswith(theirs)}
+        named |= {own + name: each for name, each in _narrowed(layer, size.feed).items()}
     with torch.no_grad():
-        student.up.weight.copy_(torch.from_numpy(axes * usual))
-        student.up.bias.copy_(torch.from_numpy(mean))
-        places = named["embeddings.position_embeddings.weight"] + named["embeddings.token_type_embeddings.weight"][0]
-        student.places[: len(places) - 1].copy_(places[1 : 1 + size.places])
-        _copy(student.first, named, "embeddings.LayerNorm")
-        for block, number in zip(student.blocks, keep, strict=True):
-            assert isinstance(block, Layer)
-            _copy_layer(block, named, f"encoder.layer.{number}.", size.feed)
+        student.up.weight.copy_(torch.from_numpy(up.T))
+        student.up.bias.copy_(torch.from_numpy(bias))
+        places = named.pop("places")[: size.places]
+        student.places[: len(places)].copy_(places)
+        for name, parameter in student.named_parameters():
+            if name in named:
+                both = min(len(parameter), len(named[name]))  # of `back` alone there may be more or fewer rows
+                parameter[:both].copy_(named[name][:both])
     return student
 
 
-def word_vectors(teacher: Teacher, own: Floats, pieces: list[str]) -> Floats:
+def _words_alone(
+    vectors: Floats, rows: Floats, counts: npt.NDArray[np.float64], words: int
+) -> tuple[Floats, Floats, Floats]:
+    """Columns for word vectors, on their main axes, weighted by counts, and at the length of their tokens' rows; the
+    matrix and bias that make word vectors of them again."""
+    share = counts / counts.sum()
+    mean = share @ vectors
+    main = (vectors - mean) @ (axes := _axes(vectors - mean, share, words))
+    usual = float(share @ np.linalg.norm(main, axis=1)) / words**0.5
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit(main.astype(np.float32)) * (WORDS_LENGTH * lengths), (axes * usual).T, mean
+
+
+def _words_beside(
+    vectors: Floats, rows: Floats, counts: npt.NDArray[np.float64], words: int
+) -> tuple[Floats, Floats, Floats]:
+    """Columns for what word vectors have that rows do not tell, on its main axes; the matrix and bias that make word
+    vectors of both. Rare tokens count as roots of their counts."""
+    share = np.sqrt(counts) / np.sqrt(counts).sum()
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    told, _, _ = _fit(unit(rows), vectors, share)
+    rest = vectors - told
+    main = (rest - share @ rest) @ _axes(rest - share @ rest, share, words)
+    usual = float(share @ np.square(main).sum(axis=1)) ** 0.5
+    columns = (main * (WORDS_LENGTH / usual) * lengths).astype(np.float32)
+    _, matrix, bias = _fit(_normal(np.concatenate([rows, columns], axis=1)), vectors, share)
+    return columns, matrix, bias
+
+
+def _axes(vectors: Floats, share: npt.NDArray[np.float64], most: int) -> Floats:
+    """The main axes of centred vectors: (dim, most)."""
+    weighted = vectors * np.sqrt(share)[:, None]
+    axes: Floats = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :most]
+    return axes
+
+
+def _fit(x: Floats, y: Floats, share: npt.NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
+    """What a linear map of x says of y, the map and its bias: a ridge regression, rows weighted."""
+    beside = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
+    weighted = beside * share[:, None]
+    moment = weighted.T @ beside
+    moment += RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
+    found = np.linalg.solve(moment, weighted.T @ y)
+    return (beside @ found).astype(np.float32), found[:-1].astype(np.float32), found[-1].astype(np.float32)
+
+
+def _normal(rows: Floats) -> Floats:
+    """As the layers see rows: to a mean square of one."""
+    normal: Floats = rows / np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + SEEN)
+    return normal
+
+
+def word_vectors(known: Known, pieces: list[str]) -> Floats:
     """The encoder's word vector of each piece; of those that it lacks, the mean of its pieces': (n, dim) float32."""
-    tokenizer = TextTokenizer(dump_plan(check_plan(teacher.tokenizer_json, teacher.name)), teacher.name)
-    known = {piece: place for place, piece in enumerate(tokenizer.pieces)}
+    own, tokenizer = known.vectors, known.tokenizer
+    there = {piece: place for place, piece in enumerate(tokenizer.pieces)}
     texts = [piece.removeprefix(OPENERS[0]).removeprefix(OPENERS[1]) for piece in pieces]
     found = tokenizer.encode([text or " " for text in texts])
     vectors = np.empty((len(pieces), own.shape[1]), np.float32)
     for place, piece in enumerate(pieces):
         ids = found.ids[found.offsets[place] : found.offsets[place + 1]]
-        vectors[place] = own[known[piece]] if piece in known or not len(ids) else own[ids].mean(axis=0)
+        vectors[place] = own[there[piece]] if piece in there or not len(ids) else own[ids].mean(axis=0)
     return vectors
 
 
-def size_of(teacher: Teacher, rows: int, inner: int, body: Body) -> EncoderSize:
+def size_of(known: Known, rows: int, inner: int, body: Body) -> EncoderSize:
     """The student that `body` asks for, of a table of so many rows and columns of a static model.
 
     Raises InputError where the encoder has no such layers, or knows no texts so long.
     """
-    config = _network(teacher).config
-    most = config.max_position_embeddings - 1  # its first is that of [CLS], which no text has here
-    if body.tokens > most or not set(body.keep) <= set(range(config.num_hidden_layers)) or not body.keep:
+    most, dim = known.tensors["places"].shape
+    if body.tokens > most or not set(body.keep) <= set(range(known.layers)) or not body.keep:
         raise InputError(
-            f"[student] asks {teacher.name} for layers {list(body.keep)} and {body.tokens} tokens.",
-            f"It has layers 0 to {config.num_hidden_layers - 1}, and knows {most} tokens.",
+            f"[student] asks {known.name} for layers {list(body.keep)} and {body.tokens} tokens.",
+            f"It has layers 0 to {known.layers - 1}, and knows {most} tokens.",
             "Correct keep, or tokens.",
         )
-    dim, heads, feed = config.hidden_size, config.num_attention_heads, body.feed or config.intermediate_size
+    feed = body.feed or len(known.tensors["blocks.0.wide.weight"])
     words, places = min(body.words, dim), -(-body.tokens // STEP) * STEP
-    if not columns_fit(inner, dim, dim // heads, words, feed):
+    if not columns_fit(inner, dim, known.head, words, feed):
         raise InputError(
-            f"{teacher.name} has {dim} columns in heads of {dim // heads}, {feed} in between, {words} of words.",
+            f"{known.name} has {dim} columns in heads of {known.head}, {feed} in between, {words} of words.",
             f"Multiples of {STRIP} were expected of all, and of the static model's {inner}.",
             "Choose another encoder, feed or words.",
         )
-    return EncoderSize(rows, inner, words, dim, len(body.keep), dim // heads, feed, places, body.adds)
+    return EncoderSize(rows, inner, words, dim, len(body.keep), known.head, feed, places, body.adds, body.whole)
 
 
-def _network(teacher: Teacher) -> Any:
+def known_by(encoder: Teacher | TransformerModel) -> Known:
+    """What an encoder knows; or a transformer whose blocks are layers of one.
+
+    Raises ModelFileError for those that have no such layers."""
+    return _known_by_model(encoder) if isinstance(encoder, TransformerModel) else _known_by_teacher(encoder)
+
+
+def _known_by_teacher(teacher: Teacher) -> Known:
     network = teacher.encoder[0].auto_model if teacher.encoder is not None else None
-    kind = getattr(getattr(network, "config", None), "model_type", "no network that torch runs")
-    if network is None or kind != "bert" or network.config.hidden_act != "gelu":
+    config: Any = getattr(network, "config", None)
+    kind = getattr(config, "model_type", "no network that torch runs")
+    if network is None or kind != "bert" or config.hidden_act != "gelu":
         raise ModelFileError(
             f"The encoder {teacher.name} is {kind}.",
             "Layers are taken from a BERT with GELU, in safetensors.",
             "Choose another encoder, or leave it out: blocks then start from nothing.",
         )
-    return network
+    named = {name: each.detach().float().cpu() for name, each in network.state_dict().items()}
+    # The first position is that of [CLS], which no text has here.
+    tensors = {"places": (named[POSITIONS] + named[KINDS][0])[1:]}
+    copied: dict[str, tuple[str, ...]] = {"first": ("embeddings.LayerNorm",)}
+    for number in range(config.num_hidden_layers):
+        theirs, mine = f"encoder.layer.{number}.", f"blocks.{number}."
+        copied[mine + "queries_keys_values"] = tuple(
+            f"{theirs}attention.self.{part}" for part in ("query", "key", "value")
+        )
+        copied[mine + "attended"] = (theirs + "attention.output.dense",)
+        copied[mine + "after_attention"] = (theirs + "attention.output.LayerNorm",)
+        copied[mine + "wide"] = (theirs + "intermediate.dense",)
+        copied[mine + "narrow"] = (theirs + "output.dense",)
+        copied[mine + "after_feed"] = (theirs + "output.LayerNorm",)
+    for mine, parts in copied.items():
+        tensors |= {f"{mine}.{it}": torch.cat([named[f"{each}.{it}"] for each in parts]) for it in ("weight", "bias")}
+    tokenizer = TextTokenizer(dump_plan(check_plan(teacher.tokenizer_json, teacher.name)), teacher.name)
+    head = config.hidden_size // config.num_attention_heads
+    return Known(teacher.name, tokenizer, named[WORDS].numpy(), tensors, head)
 
 
-def _weights(teacher: Teacher) -> dict[str, Tensor]:
-    return {name: each.detach().float().cpu() for name, each in _network(teacher).state_dict().items()}
+def _known_by_model(model: TransformerModel) -> Known:
+    weights = model.weights()
+    if "places" not in weights:
+        raise ModelFileError(
+            f"The blocks of {model.name} are no layers of an encoder.",
+            "Such layers were expected.",
+            "Choose another encoder.",
+        )
+    up, bias = weights.pop("up.weight"), weights.pop("up.bias")
+    rows = model.table.expanded()[: model.tokenizer.size, -len(up) :]
+    # Matrices lie (in, out) in a file, torch has them (out, in); `back` lies as torch has it.
+    turned = {
+        name: each.T if name.endswith("weight") and name != "back.weight" else each for name, each in weights.items()
+    }
+    tensors = {name: torch.from_numpy(np.array(each)) for name, each in turned.items()}
+    return Known(model.name, model.tokenizer, _normal(rows) @ up + bias, tensors, model.document.head or 0)
 
 
-def _copy(module: nn.Module, named: dict[str, Tensor], *names: str) -> None:
-    """Weights and biases, those of several names one after the other."""
-    for kind in ("weight", "bias"):
-        getattr(module, kind).copy_(torch.cat([named[f"{name}.{kind}"] for name in names]))
-
-
-def _copy_layer(layer: Layer, named: dict[str, Tensor], own: str, feed: int) -> None:
-    attention = [f"{own}attention.self.{part}" for part in ("query", "key", "value")]
-    _copy(layer.queries_keys_values, named, *attention)
-    _copy(layer.attended, named, f"{own}attention.output.dense")
-    _copy(layer.after_attention, named, f"{own}attention.output.LayerNorm")
-    _copy(layer.after_feed, named, f"{own}output.LayerNorm")
-    wide, narrow = f"{own}intermediate.dense", f"{own}output.dense"
-    sizes = named[f"{wide}.weight"].norm(dim=1) * named[f"{narrow}.weight"].norm(dim=0)
+def _narrowed(layer: dict[str, Tensor], feed: int) -> dict[str, Tensor]:
+    """A layer with as many columns of its feed-forward part, those whose weights are largest."""
+    sizes = layer["wide.weight"].norm(dim=1) * layer["narrow.weight"].norm(dim=0)
     kept = torch.sort(torch.argsort(sizes, descending=True, stable=True)[:feed]).values
-    layer.wide.weight.copy_(named[f"{wide}.weight"][kept])
-    layer.wide.bias.copy_(named[f"{wide}.bias"][kept])
-    layer.narrow.weight.copy_(named[f"{narrow}.weight"][:, kept])
-    layer.narrow.bias.copy_(named[f"{narrow}.bias"])
+    wide = {f"wide.{it}": layer[f"wide.{it}"][kept] for it in ("weight", "bias")}
+    return {**layer, **wide, "narrow.weight": layer["narrow.weight"][:, kept]}

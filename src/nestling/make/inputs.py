@@ -20,8 +20,9 @@ from nestling.make.recipe import Places, settings
 from nestling.make.settings import Aim, Body, Distillation, Looks
 from nestling.make.targets import Look, Targets
 from nestling.model.common import CutWarning
-from nestling.model.load import load_static, shipped
+from nestling.model.load import load_static, load_transformer, shipped
 from nestling.model.static import StaticModel
+from nestling.model.transformer import TransformerModel
 from nestling.shrink.fidelity import sample_texts
 from nestling.teacher import Teacher, load_teacher
 
@@ -83,9 +84,11 @@ class Inputs:
             )
 
     @cached_property
-    def encoder(self) -> Teacher | None:
+    def encoder(self) -> Teacher | TransformerModel | None:
         """Whose layers the blocks are."""
         source = self.body.encoder
+        if source in shipped() or source.endswith(".nest"):
+            return load_transformer(source if source in shipped() else self.places.find(source))
         return load_teacher(str(self.places.find(source)), self.device) if source else None
 
     @cached_property
@@ -180,10 +183,11 @@ class Inputs:
 
     def lineage(self) -> tuple[Source, ...]:
         """What a model is made from that learns from all of these."""
-        teachers = [
-            Source("teacher", each.name, each.licence) for each in (self.teacher, *self.others, self.encoder) if each
-        ]
-        before = self.start.document.lineage if self.start else ()
+        encoder = self.encoder
+        asked = [self.teacher, *self.others, *([encoder] if isinstance(encoder, Teacher) else [])]
+        teachers = [Source("teacher", each.name, each.licence) for each in asked]
+        models = [each for each in (self.start, encoder) if each and not isinstance(each, Teacher)]
+        before = [source for each in models for source in each.document.lineage]
         tables = [table for table in (self.said, self.recipe.get("pairs")) if table]
         data = [Source("data", each.get("name", "a corpus"), each.get("licence", "unknown")) for each in tables]
         return tuple(dict.fromkeys([*teachers, *before, *data]))

@@ -76,7 +76,8 @@ class Body:
     warm: whether the table starts as the static model's. tokens: the longest text, when the model runs. dev: an STS
     file that is scored while it learns. encoder: a pretrained encoder whose layers the blocks are, instead; then keep:
     which, counted from 0; feed: columns of their feed-forward parts, 0 for all; words: columns of the table for its
-    word vectors; adds: whether they add vectors of their own to what they weigh."""
+    word vectors; whole: whether the layers see whole rows, of which these say what the others do not; adds: whether
+    they add vectors of their own to what they weigh. encoder may be a transformer that was made so."""
 
     dim: int = 128
     layers: int = 2
@@ -90,6 +91,7 @@ class Body:
     keep: tuple[int, ...] = ()
     feed: int = 0
     words: int = 64
+    whole: bool = False
     adds: bool = True
 
 

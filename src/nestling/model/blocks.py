@@ -2,8 +2,8 @@
 
 What they are made of, and how it is read from the tensors of a file. Two kinds are known. Blocks with rotary positions
 normalise what goes into their parts, by its mean square, and have no biases. Layers of an encoder add positions,
-normalise each sum around its mean, and have biases; they see columns of the table of their own, behind those that are
-weighed. The C++ core reads texts through them, and its twin in numpy (twin.py).
+normalise each sum around its mean, and have biases; they see the last columns of a row, of which some, or all, are
+their own, behind those that are weighed. The C++ core reads texts through them, and its twin in numpy (twin.py).
 """
 
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
 
     blocks = tuple(block(f"blocks.{number}.") for number in range(_count(tensors)))
     weighs = "weigh.weight" in tensors
-    inner = (stride - seen if encoder else stride) if weighs else 0
+    inner = _weighed(tensors, stride, seen, encoder) if weighs else 0
     weigh = np.ascontiguousarray(expect(left, "weigh.weight", ("f4",), (dim, 1), LARGEST)[:, 0]) if weighs else None
     left.pop("weigh.weight", None)
     back = _turned_matrix(left, "back.weight", inner, dim) if "back.weight" in tensors and weighs else None
@@ -135,16 +135,27 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
     places = _places(left, longest, dim) if encoder else None
     if left:
         raise ValueError(f"tensors {', '.join(sorted(left))[:200]}, which no blocks have")
-    if seen != (stride if not encoder else stride - inner) or inner < 0 or (encoder and not weighs):
-        raise ValueError(f"blocks that see {seen} columns of {stride}")
+    fit = 0 < inner <= stride and seen <= stride <= inner + seen if encoder else seen == stride
+    if not fit:
+        raise ValueError(f"blocks that see {seen} columns of {stride}, and weigh {inner}")
     feeds = [each.wide.values.shape[1] for each in blocks]
     columns = {seen, dim, inner, head, *feeds, *([out.values.shape[1]] if out else [])}
     if any(each % STRIP for each in columns) or max(columns) > MOST_COLUMNS or head < 1 or dim % head:
         most = f"at most {MOST_COLUMNS:,}, and heads that add up to {dim}"
         raise ValueError(f"columns {sorted(columns)}, expected multiples of {STRIP}, {most}")
     turns = None if encoder else rotary_positions(longest, head)
-    first = inner if encoder else 0
-    return Blocks(inner, first, seen, dim, head, longest, up, blocks, input_norm, last, weigh, back, out, turns, places)
+    return Blocks(
+        inner, stride - seen, seen, dim, head, longest, up, blocks, input_norm, last, weigh, back, out, turns, places
+    )
+
+
+def _weighed(tensors: Mapping[str, Array], stride: int, seen: int, encoder: bool) -> int:
+    """Columns of a row that are weighed. Where layers of an encoder add vectors, these have as many; else they are all
+    that the layers do not see."""
+    if not encoder:
+        return stride
+    added = tensors["back.weight"].shape[:1] if "back.weight" in tensors else ()
+    return added[0] if added else stride - seen
 
 
 def _count(tensors: Mapping[str, Array]) -> int:

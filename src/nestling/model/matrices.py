@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 SCALES, WORDS = ".scales", ".words"  # behind the name of a matrix
-MOST_WORDS, SIZES = 256, (1, 2, 4, 8)  # of words, and of values in one
+MOST_WORDS, SIZES = 256, (1, 2, 3, 4, 8)  # of words, and of values in one
 LARGEST = 1e3  # of a float: whatever is made of such ones before the vector is finite
 
 
@@ -79,8 +79,18 @@ def _take(left: dict[str, Array], name: str) -> tuple[Array, Floats | None]:
             raise ValueError(f"tensor {name + WORDS!r} of shape {words.shape}")
         expect_range(values, name, len(words))
         del left[name + WORDS]
-        whole = np.ascontiguousarray(words).view(f"u{words.shape[1]}")[:, 0]  # a word as one number, which is fast
-        values = whole.take(values).view(np.int8)
+        values = _spelt(values, words)
     scales = expect(left, name + SCALES, ("f4",), (values.shape[1],), LARGEST)
     del left[name + SCALES]
     return values, scales
+
+
+def _spelt(codes: Array, words: Array) -> npt.NDArray[np.int8]:
+    """The values that codes stand for, (rows, columns of codes) -> (rows, columns): words as numbers of 1, 2, 4 or 8
+    bytes, which is fast."""
+    size = words.shape[1]
+    room = 1 << (size - 1).bit_length()
+    padded = np.zeros((len(words), room), np.int8)
+    padded[:, :size] = words
+    spelt = padded.view(f"u{room}")[:, 0].take(codes).view(np.int8).reshape(*codes.shape, room)
+    return spelt[..., :size].reshape(len(codes), -1)

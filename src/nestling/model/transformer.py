@@ -102,11 +102,16 @@ class TransformerModel(CoreModel):
         """The weights of the blocks by their own names."""
         return {name.removeprefix(BODY): each for name, each in self._beside.items() if name != GRAPH}
 
+    def weights(self) -> dict[str, Floats]:
+        """The weights of the blocks by name, float32, as they lie in the file: matrices (in, out), but for those behind
+        the sum."""
+        return float_weights(self._body())
+
     def _with_onnxruntime(self) -> Reader:
         from nestling.model.graph_reader import GraphReader
 
         graph = expect(self._beside, GRAPH, ("u1",), (None,)).tobytes()
-        return GraphReader(graph, float_weights(self._body()), self.table, self.dim)
+        return GraphReader(graph, self.weights(), self.table, self.dim)
 
     @property
     def backend(self) -> str:
@@ -162,7 +167,7 @@ class TransformerModel(CoreModel):
             self.with_runtime("onnxruntime")  # which looks at what is in the graph
             graph = whole_graph(
                 self._beside[GRAPH].tobytes(),
-                float_weights(self._body()),
+                self.weights(),
                 self.table.expanded(),
                 self.document.drop,
                 self.document.sublinear,

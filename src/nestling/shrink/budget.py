@@ -32,19 +32,20 @@ FINALISTS = 4
 @dataclass(frozen=True)
 class Scheme:
     """A way to store a table. kind: a scheme of model/rows.py; tokens: how many of the most counted to keep, to which
-    come those that the tokenizer needs; dim: columns; widths: columns a product code, up to column 64 and after it;
-    exact: tokens with exact rows beside product codes; centroids: how many."""
+    come those that the tokenizer needs; dim: columns; widths: columns a product code, up to column 64, after it, and
+    from column `edge` on; exact: tokens with exact rows beside product codes; centroids: how many."""
 
     kind: str
     tokens: int
     dim: int
-    widths: tuple[int, int] = (0, 0)
+    widths: tuple[int, ...] = (0, 0)
     exact: int = 0
     centroids: int = 0
+    edge: int = 0
 
     def __str__(self) -> str:
         detail = {
-            "product": f" {self.widths[0]} and {self.widths[1]} dims a code, {self.exact:,} exact rows",
+            "product": f" {' and '.join(map(str, self.widths))} dims a code, {self.exact:,} exact rows",
             "centroids": f" {self.centroids:,}",
         }
         return f"{self.kind}{detail.get(self.kind, '')}, {self.tokens:,} tokens x {self.dim}"
@@ -52,10 +53,12 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Limits:
-    """widths: of the product codes that are tried. others: whether other kinds of schemes are tried too."""
+    """widths: of the product codes that are tried; edge: where the third of them begins. others: whether other kinds of
+    schemes are tried too."""
 
-    widths: Sequence[tuple[int, int]]
+    widths: Sequence[tuple[int, ...]]
     others: bool
+    edge: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def shrink_to_budget(
     texts: Sequence[str],
     *,
     widths: Sequence[int] = (),
+    edge: int = 0,
     shares: Sequence[float] = (),
     dim: int | None = None,
     seed: int = 0,
@@ -83,15 +87,17 @@ def shrink_to_budget(
 
     model: a float model with token counts. texts: held out, to judge on. The search fits code books roughly; the four
     schemes that come out best are fitted again with more rounds, and the best of these is the result. A search of a
-    large budget takes long, so it can be narrowed: widths, of product codes up to column 64 and after it, and then no
-    other kind of scheme; shares, of the vocabulary; dim.
+    large budget takes long, so it can be narrowed: widths, of product codes up to column 64, after it, and, if there is
+    a third, from column `edge` on, and then no other kind of scheme; shares, of the vocabulary, and then none but
+    these; dim.
     """
     needed_counts(model)
     judge = Judge(model, texts, seed=seed)
     dims = [dim] if dim else [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
-    limits = Limits(((widths[0], widths[-1]),) if widths else WIDTHS, not widths)
+    limits = Limits(((widths[0], *(widths[1:] or widths)),) if widths else WIDTHS, not widths, edge)
     trials: list[tuple[Row, Scheme]] = []
-    for sizes, tiers in ((shares or SHARES, [dims]), (SMALL_SHARES, [[dim] for dim in model.dims])):
+    fewer = () if shares else ((SMALL_SHARES, [[dim] for dim in model.dims]),)
+    for sizes, tiers in ((shares or SHARES, [dims]), *fewer):
         candidates = _candidates(model, budget, sizes, tiers, limits, seed) if not trials else ()
         for smaller, scheme in tqdm(candidates, desc="shrink", unit="trial", disable=not progress or bool(trials)):
             size = file_size(smaller)
@@ -100,8 +106,8 @@ def shrink_to_budget(
     if not trials:
         raise InputError(
             f"No scheme fits {model.name} into {budget:,} bytes.",
-            f"The smallest file reached has {_least_size(model, seed):,}.",
-            "Ask for more.",
+            "One of the shares was to." if shares else f"The smallest file reached has {_least_size(model, seed):,}.",
+            "Ask for more, or give smaller shares." if shares else "Ask for more.",
         )
     trials.sort(key=lambda trial: (-trial[0].spearman, trial[0].size))
     finalists = []
@@ -119,7 +125,12 @@ def apply_scheme(model: StaticModel, scheme: Scheme, *, rounds: int = 25, seed: 
     rows, counts = smaller.table.expanded(), needed_counts(smaller)
     make: dict[str, Callable[[], Table]] = {
         "product": lambda: to_products(
-            rows, counts, block_widths(scheme.dim, *scheme.widths), scheme.exact, rounds=rounds, seed=seed
+            rows,
+            counts,
+            block_widths(scheme.dim, *scheme.widths, edge=scheme.edge),
+            scheme.exact,
+            rounds=rounds,
+            seed=seed,
         ),
         "centroids": lambda: to_centroids(rows, counts, scheme.centroids, rounds=rounds, seed=seed),
     }
@@ -176,13 +187,13 @@ def _candidates(
     widest = max(dims)
     most, rows = model.with_table(model.table.cut(widest)), rows[:, :widest]
     for widths in limits.widths:
-        blocks = block_widths(widest, *widths)
+        blocks = block_widths(widest, *widths, edge=limits.edge)
         coded = most.with_table(to_products(rows, counts, blocks, rounds=ROUGH_ROUNDS, seed=seed))
         for size, smaller in pruned.items():
             fewer = prune_vocabulary(coded, size)
             for dim in dims:
-                if smaller.table.size * len(block_widths(dim, *widths)) < budget:
-                    scheme = Scheme("product", size, dim, widths)
+                if smaller.table.size * len(block_widths(dim, *widths, edge=limits.edge)) < budget:
+                    scheme = Scheme("product", size, dim, widths, edge=limits.edge)
                     yield from _filled(smaller, fewer, scheme, budget)
 
 
@@ -211,7 +222,8 @@ def _filled(
     bare = with_exact(coded.table.cut(scheme.dim), rows, counts, 0)
     room = budget - file_size(without_counts(coded.with_table(bare)))
     beside = 2 + (2 if len(rows) <= 2**16 else 4)  # bytes of a scale and of an id
-    exact = min(room // (scheme.dim + beside - len(block_widths(scheme.dim, *scheme.widths))), len(rows) // 2)
+    codes = len(block_widths(scheme.dim, *scheme.widths, edge=scheme.edge))
+    exact = min(room // (scheme.dim + beside - codes), len(rows) // 2)
     if exact >= 0:
         table = with_exact(bare, rows, counts, exact)
         yield without_counts(coded.with_table(table)), replace(scheme, exact=exact)

@@ -40,14 +40,15 @@ def to_centroids(rows: Floats, counts: Counts, k: int, *, rounds: int = 25, seed
     return _with_lengths(coded, rows)
 
 
-def block_widths(dim: int, narrow: int, wide: int | None = None) -> tuple[int, ...]:
-    """Columns of each block: `narrow` ones up to column 64, where an ordered table says most, `wide` ones after it.
+def block_widths(dim: int, narrow: int, wide: int = 0, last: int = 0, *, edge: int = 0) -> tuple[int, ...]:
+    """Columns of each block: `narrow` ones up to column 64, where an ordered table says most, `wide` ones after it;
+    from column `edge` on, if there is one, `last` ones.
 
-    A block at the end of either part takes what is left over.
+    A block at the end of a part takes what is left over.
     """
-    widths = []
-    for start, end, width in ((0, min(dim, SPLIT), narrow), (SPLIT, dim, wide or narrow)):
-        widths += [min(width, end - place) for place in range(start, end, width)]
+    widths, ends = [], (min(SPLIT, edge), edge, dim) if last else (SPLIT, dim)
+    for start, end, width in zip((0, *ends), ends, (narrow, wide or narrow, last), strict=False):
+        widths += [min(width, min(end, dim) - place) for place in range(start, min(end, dim), width)]
     return tuple(widths)
 
 

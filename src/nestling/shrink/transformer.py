@@ -42,6 +42,12 @@ def _to_int8(matrix: Floats) -> dict[str, npt.NDArray[Any]]:
 
 def _to_words(matrix: Floats, word: int, seed: int) -> dict[str, npt.NDArray[Any]]:
     """Codes of words: the columns, of one size, cut into words of values side by side; then each at its best scale."""
+    if matrix.shape[1] % word:
+        raise InputError(
+            f"A matrix of {matrix.shape[1]} columns was to be cut into words of {word}.",
+            "Columns that add up to words were expected.",
+            "Choose another word.",
+        )
     sizes = np.maximum(np.sqrt(np.square(matrix).mean(axis=0)), 1e-12)
     points = np.ascontiguousarray(matrix / sizes, np.float32).reshape(-1, word)
     chosen = points[np.random.default_rng(seed).permutation(len(points))[:WORDS_SAMPLE]]
@@ -65,7 +71,8 @@ def shrink_transformer(
     progress: bool = False,
 ) -> tuple[TransformerModel, list[Row]]:
     """The model within `budget` bytes: matrices of `word` values a byte; product codes for the rows of the tokens,
-    which are judged as those of a static model are (budget.py). The rows of the tasks stay as exact ones.
+    which are judged as those of a static model are (budget.py); a third of the widths is that of the columns that are
+    not weighed. The rows of the tasks stay as exact ones.
 
     Raises InputError where no scheme fits.
     """
@@ -74,7 +81,9 @@ def shrink_transformer(
     model = with_small_body(model, word, seed)
     bare = table_alone(model)
     room = budget - (file_size(model) - file_size(bare))
-    small, rows = shrink_to_budget(bare, room, texts, widths=widths, shares=shares, seed=seed, progress=progress)
+    small, rows = shrink_to_budget(
+        bare, room, texts, widths=widths, edge=model.dim, shares=shares, seed=seed, progress=progress
+    )
     return with_tokens(model, small), rows
 
 
