@@ -2,7 +2,7 @@
 
     python benchmarks/bits.py
 
-Both as their recipes make them, whose stages the cache has, with matrices of one, two and four values a byte. Judged
+Both as their recipes make them, whose stages the cache has, with matrices of one to four values a byte. Judged
 with benchmarks/proxy.py. Writes benchmarks/results/bits.json.
 """
 
@@ -23,7 +23,7 @@ from proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/bits.json"
-WORDS = (1, 2, 4)  # values a byte
+WORDS = (1, 2, 3, 4)  # values a byte
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         for word in WORDS:
             model = with_body_of(coded, with_small_body(trained, word, run.seed), recipe["routes"])
             scores = proxy(partial(model.encode, overflow="split"))
-            lines.append({"model": name, "bits": 8 // word, "size": file_size(model), **scores})
+            lines.append({"model": name, "bits": round(8 / word, 1), "size": file_size(model), **scores})
             PATH.write_text(json.dumps({"command": "python benchmarks/bits.py", "lines": lines}, indent=1) + "\n")
             print(lines[-1], flush=True)
 

@@ -3,9 +3,9 @@
     python benchmarks/blocks.py [--texts N] [--pairs N] [--only NAME] [--speeds]
 
 Students of the static model that recipes/micro.toml makes, whose stages the cache has from there, on a part of its
-texts, once; and, for pairs and tasks, on some of its pairs, without those that the proxy asks. Judged with
-benchmarks/proxy.py. Writes benchmarks/results/blocks.json; with --speeds only how fast each is, anew, which no training
-changes.
+texts, once; and, for pairs and tasks, on some of its pairs, without those that the proxy asks. What layers add counts
+in part, as in the recipe. Judged with benchmarks/proxy.py. Writes benchmarks/results/blocks.json; with --speeds only
+how fast each is, anew, which no training changes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from nestling.make.contextual import new_student, to_model
+from nestling.make.contextual import blended, new_student, to_model
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
 from nestling.make.run import Run
 from nestling.make.settings import Body, Training
@@ -44,9 +44,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, o
     "as in recipes/micro.toml: 2 layers of mini": ({}, {}),
     "1 layer": ({"keep": (0,)}, {}),
     "feed-forward parts of 128 columns": ({"feed": 128}, {}),
-    "weighing alone": ({"adds": False}, {}),
     "seeing 64 columns of words alone": ({"whole": False}, {}),
     "seeing 128 columns of words alone": ({"whole": False, "words": 128}, {}),
+    "the same, weighing alone": ({"whole": False, "words": 128, "adds": False}, {}),
     "2 layers of all-MiniLM-L6-v2": ({"encoder": MINILM}, {}),
     "no relational loss": ({}, {"relational": 0.0}),
     "3 blocks of 128 columns from nothing": (BLOCKS, FROM_NOTHING),
@@ -61,7 +61,7 @@ class Trials:
 
     def __init__(self, texts: int, pairs: int) -> None:
         run = Run(read_recipe(ROOT / "recipes" / "micro.toml"), Places(cache_folder(), data_folder()), progress=True)
-        self.body = run.inputs.body
+        self.body, self.adds = run.inputs.body, run.recipe["blend"]["adds"]
         self.model: StaticModel = run.full()
         self.how = replace(run.training("student"), epochs=1.0, checks=1, batch=64, compiled=False)
         self.paired = replace(run.training("tasks"), epochs=1.0, checks=1, batch=64, compiled=False)
@@ -81,10 +81,12 @@ class Trials:
         return student
 
     def new(self, body: Body) -> Student:
-        return new_student(self.model, body, 0, self.encoders.get(body.encoder))
+        return new_student(self.model, body, 0, self.encoders.get(body.encoder), self.texts)
 
     def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
         """A line: the proxy's figures, how many parameters stand behind the table, and texts a second of one thread."""
+        if student is not None and student.back is not None:
+            student = blended(student, self.adds)
         model = self.model if student is None else to_model(student, self.model, body)
         scores = self.proxy(partial(model.encode, task=task, overflow="split"))
         behind = 0 if student is None else sum(each.numel() for each in student.body())
@@ -103,8 +105,8 @@ def speed(model: Model, texts: Sequence[str]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=20_000)
-    parser.add_argument("--pairs", type=int, default=6_000)
+    parser.add_argument("--texts", type=int, default=12_000)
+    parser.add_argument("--pairs", type=int, default=4_000)
     parser.add_argument("--only", help="This variant alone; the others stay.")
     parser.add_argument("--speeds", action="store_true", help="How fast each is alone; the rest stays.")
     given = parser.parse_args()

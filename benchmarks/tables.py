@@ -281,11 +281,8 @@ def speed() -> str:
 
 
 def transformer_speed() -> str:
-    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run.
-
-    transformer_speed_xeon.json is what `make bench` wrote at commit 6274534, on another processor.
-    """
-    report, before = results("transformer_speed"), results("transformer_speed_xeon")
+    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run."""
+    report = results("transformer_speed")
     rows = []
     for peer in report["peers"]:
         own = _cells(report, peer["name"])
@@ -295,9 +292,7 @@ def transformer_speed() -> str:
         rows.append([peer["name"], *rates, *_times_minilm(report, peer["name"]), *rest])
     head = ["", "texts/s, mixed", "of 8 tokens", "of 32", "of 128", "times MiniLM int8, mixed", "at 32",
             "one text (us)", "cold start (s)", "peak MB"]  # fmt: skip
-    there = " and ".join(_times_minilm(before, "micro"))
-    note = f"{report['machine']['cpu']}. On {before['machine']['cpu']}, a version earlier, micro: {there} times."
-    return f"{table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{report['machine']['cpu']}."
 
 
 def _cells(report: Any, name: str) -> dict[str, Any]:

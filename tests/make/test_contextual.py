@@ -28,7 +28,7 @@ from tests.make.conftest import save_teacher
 from tests.make.test_run import SMALL, inputs, small
 
 SMALLER = {
-    '"2999KB"': '"700KB"', '"7160238B"': '"70KB"', "checks = 40": "checks = 4",
+    '"2999KB"': '"700KB"', '"7160238B"': '"70KB"', "checks = 40": "checks = 4", "checks = 12": "checks = 4",
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
     "words = 12_000": "words = 40", "prune = 22": "prune = 2",
     'start = "static"\n': "", "rate = 5e-4": "rate = 3e-3",
@@ -41,13 +41,14 @@ NOTHING = {
     'encoder = "mini"\nkeep = [0, 1]\nfeed = 384\nwords = 64\nwhole = true\ntokens = 255':
         "dim = 48\nlayers = 2\nhead = 16\ntokens = 64",
     "[blend]\nadds = 0.6\n": "", '"2999KB"': '"150KB"', "widths = [4, 4, 8]": "widths = [8, 8]", "word = 3": "word = 2",
+    "epochs = 0.5\nbatch = 256": "epochs = 2.0\nbatch = 32", "shares = [0.98]": "shares = [1.0]",
 }  # fmt: skip
 DIM = 16
 
 
 def micro(folder: Path, **more: str) -> Path:
     """The recipe of micro, small, with blocks that start from nothing instead of layers."""
-    return small("micro", folder, **{**NOTHING, **SMALLER, **more})
+    return small("micro", folder, **{**SMALLER, **NOTHING, **more})
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,7 @@ def test_a_student_is_not_repaired(tmp_path: Path) -> None:
     [
         ({'query = "qry"': 'query = "qrx"'}, "query = 'qrx' in [routes]. Tasks are qry, doc, sym."),
         ({"[routes]": "[blend]\nadds = 0.5\n\n[routes]"}, "[blend]. Layers of an encoder"),
+        ({"tokens = 64": "tokens = 64\nwhole = true"}, "whole = true. Layers of an encoder"),
         ({"head = 16": "head = 60"}, "columns 48, 48, 60. Multiples of 16"),
         ({"tokens = 64": "tokens = 1"}, "tokens = 1."),
         ({"widths = [8, 8]\n": ""}, "[shrink] without widths."),

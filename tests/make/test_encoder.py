@@ -11,7 +11,9 @@ from transformers import AutoModel
 from nestling.errors import InputError, ModelFileError
 from nestling.make.contextual import blended, load_student, new_student, save_student, to_model, with_rows
 from nestling.make.encoder import PrunedEncoder, known_by, word_vectors
+from nestling.make.lessons import bags
 from nestling.make.settings import Body
+from nestling.make.train import pool
 from nestling.model.static import StaticModel
 from nestling.shrink.fidelity import sample_texts
 from nestling.shrink.transformer import with_small_body
@@ -138,7 +140,7 @@ def test_layers_of_a_transformer_go_on_as_they_were(static: StaticModel, encoder
     near = [(each.encode(texts) * made.encode(texts)).sum(axis=1) for each in (again, static)]
     assert near[0].min() > 0.97  # all word vectors have one length now
     assert near[0].mean() > 0.99 > 0.95 > near[1].mean()
-    one = new_student(static, replace(BODY, keep=(1,), feed=32), 0, with_small_body(made, 2))
+    one = new_student(static, replace(BODY, keep=(1,), feed=32), 0, with_small_body(made, 2), TEXTS)
     assert isinstance(one, PrunedEncoder)
     assert len(one.blocks) == 1
     assert one.blocks[0].wide.weight.shape == (32, 32)
@@ -165,14 +167,25 @@ def test_a_word_that_it_lacks_is_the_mean_of_its_pieces(encoder: Teacher) -> Non
     assert there.shape == (1, 4)
 
 
-def test_half_of_the_feed_forward_part(static: StaticModel, encoder: Teacher) -> None:
-    student = pruned(static, encoder, replace(BODY, keep=(1,), feed=32))
-    whole = pruned(static, encoder, replace(BODY, keep=(1,)))
-    assert student.blocks[0].wide.weight.shape == (32, 32)
-    sizes = whole.blocks[0].wide.weight.norm(dim=1) * whole.blocks[0].narrow.weight.norm(dim=0)
-    kept = torch.sort(sizes.argsort(descending=True)[:32]).values
-    assert torch.equal(student.blocks[0].wide.weight, whole.blocks[0].wide.weight[kept])
-    assert torch.equal(student.blocks[0].narrow.weight, whole.blocks[0].narrow.weight[:, kept])
+def test_a_part_of_the_feed_forward_part_says_nearly_what_all_said(static: StaticModel, encoder: Teacher) -> None:
+    body = replace(BODY, keep=(1,))
+    whole = pruned(static, encoder, body)
+    tokens = bags(static, TEXTS)
+    said: dict[int, torch.Tensor] = {}
+    for feed in (16, 48, 0):
+        student = new_student(static, replace(body, feed=feed), 0, encoder, TEXTS)
+        assert isinstance(student, PrunedEncoder)
+        assert student.blocks[0].wide.weight.shape == (feed or 64, 32)
+        student.blocks[0].get_submodule("after_feed").register_forward_hook(
+            lambda _, __, out, feed=feed: said.setdefault(feed, out)
+        )
+        with torch.no_grad():
+            pool(student, tokens, np.arange(len(TEXTS)), 30)
+        rows = {row.numpy().tobytes() for row in student.blocks[0].wide.weight.detach()}
+        assert rows <= {row.numpy().tobytes() for row in whole.blocks[0].wide.weight.detach()}
+    errors = {feed: float((out - said[0]).square().mean()) for feed, out in said.items()}
+    assert errors[48] < errors[16] / 2
+    assert errors[16] < 0.2
 
 
 def test_it_comes_back_as_it_was_behind_other_rows(static: StaticModel, encoder: Teacher, tmp_path: Path) -> None:
@@ -188,9 +201,9 @@ def test_it_comes_back_as_it_was_behind_other_rows(static: StaticModel, encoder:
         assert name in ("directions", "lengths") or torch.equal(other.state_dict()[name], each)
 
 
-@pytest.mark.parametrize("asked", [{"tokens": 40}, {"keep": (2,)}, {"keep": ()}])
+@pytest.mark.parametrize("asked", [{"tokens": 40}, {"keep": (2,)}, {"keep": ()}, {"feed": 80}])
 def test_what_the_encoder_lacks_is_refused(static: StaticModel, encoder: Teacher, asked: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="It has layers 0 to 1, and knows 39 tokens"):
+    with pytest.raises(InputError, match="It has layers 0 to 1, knows 39 tokens, and has 64 columns"):
         new_student(static, replace(BODY, **asked), 0, encoder)
 
 

@@ -2,7 +2,7 @@
 targets, and from pairs with their tasks -> a model that runs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
-from nestling.make.encoder import EncoderSize, PrunedEncoder, known_by, prune_encoder, size_of
+from nestling.make.encoder import EncoderSize, PrunedEncoder, known_by, narrowed, prune_encoder, size_of
 from nestling.make.export import export
 from nestling.make.lessons import bags
 from nestling.make.settings import TASKS, Body
@@ -35,22 +35,33 @@ TEXTS_AT_ONCE = 1024
 
 
 def new_student(
-    model: StaticModel, body: Body, seed: int, encoder: Teacher | TransformerModel | None = None
+    model: StaticModel,
+    body: Body,
+    seed: int,
+    encoder: Teacher | TransformerModel | None = None,
+    texts: Sequence[str] = (),
 ) -> Student:
     """A student with a row for each token of the model and each task; it starts as the model if `body` says so.
 
-    encoder: whose layers it has, those that `body` names.
+    encoder: whose layers it has, those that `body` names. texts: by which the columns of feed-forward parts are chosen.
     """
     rows, counts = model.table.expanded(), np.ones(model.table.size) if model.counts is None else model.counts
     first = model.table.size + len(TASKS)
     if encoder is not None:
         known, pieces = known_by(encoder), model.tokenizer.pieces
         size = size_of(known, first, model.dim, body)
-        return prune_encoder(known, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
-    student = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
+        student = prune_encoder(known, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
+        return _narrowed(student, model, body, texts) if body.feed else student
+    own = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
     if body.warm:
-        student.start_from(rows, counts)
-    return student
+        own.start_from(rows, counts)
+    return own
+
+
+def _narrowed(student: PrunedEncoder, model: StaticModel, body: Body, texts: Sequence[str]) -> PrunedEncoder:
+    tokens = bags(model, texts[:TEXTS_AT_ONCE])
+    places, most = np.arange(len(tokens.lengths)), body.tokens - 1
+    return narrowed(student, body.feed, lambda reader: pool(reader, tokens, places, most))
 
 
 def with_rows(student: Student, rows: Floats) -> Student:

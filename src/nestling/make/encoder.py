@@ -8,7 +8,8 @@ saying what those say. Layers are as BERT has them (arXiv:1810.04805): a norm af
 Blocks that start from nothing need far more texts to be worth as much (docs/training.md).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -146,20 +147,19 @@ def prune_encoder(
 ) -> PrunedEncoder:
     """A student that starts as a static model, with layers of an encoder.
 
-    rows, pieces, counts: of the static model's tokens. keep: which layers, counted from 0; of each, the columns of the
-    feed-forward part whose weights are largest. The word vectors of tokens that the encoder lacks are means of those of
-    their pieces. What a transformer's layers weigh and add comes along; its static model and this one are to have
-    learnt the same targets.
+    rows, pieces, counts: of the static model's tokens. keep: which layers, counted from 0. The word vectors of tokens
+    that the encoder lacks are means of those of their pieces. What a transformer's layers weigh and add comes along;
+    its static model and this one are to have learnt the same targets.
     """
     vectors = word_vectors(known, pieces)
     student = PrunedEncoder(size, seed)
     words, up, bias = (_words_beside if size.whole else _words_alone)(vectors, rows, counts + 0.5, size.words)
     student.start_from(np.concatenate([rows, words], axis=1), counts)
-    mine = {f"blocks.{place}.": f"blocks.{number}." for place, number in enumerate(keep)}
+    mine = {f"blocks.{number}.": f"blocks.{place}." for place, number in enumerate(keep)}
     named = {name: each for name, each in known.tensors.items() if not name.startswith("blocks.")}
-    for own, theirs in mine.items():
-        layer = {name.removeprefix(theirs): each for name, each in known.tensors.items() if name.startswith(theirs)}
-        named |= {own + name: each for name, each in _narrowed(layer, size.feed).items()}
+    for theirs, own in mine.items():
+        layer = {name: each for name, each in known.tensors.items() if name.startswith(theirs)}
+        named |= {own + name.removeprefix(theirs): each for name, each in layer.items()}
     with torch.no_grad():
         student.up.weight.copy_(torch.from_numpy(up.T))
         student.up.bias.copy_(torch.from_numpy(bias))
@@ -170,6 +170,52 @@ def prune_encoder(
                 both = min(len(parameter), len(named[name]))  # of `back` alone there may be more or fewer rows
                 parameter[:both].copy_(named[name][:both])
     return student
+
+
+@torch.no_grad()
+def narrowed(student: PrunedEncoder, feed: int, read: Callable[[PrunedEncoder], object]) -> PrunedEncoder:
+    """The same student with as many columns of its feed-forward parts: those that say most in the texts that `read` has
+    it read, and out of them what all said, as nearly as a linear map can tell."""
+    other = PrunedEncoder(replace(student.size, feed=feed))
+    named = student.state_dict()
+    for number, moment in enumerate(_moments(student, read)):
+        own = f"blocks.{number}."
+        out = named[own + "narrow.weight"].double()
+        says = moment.diagonal()[:-1] * out.square().sum(dim=0)
+        kept = torch.sort(torch.argsort(says, descending=True, stable=True)[:feed]).values
+        beside = torch.cat([kept, torch.tensor([len(says)])])  # a column of ones, for the bias
+        own_moment = moment[beside][:, beside]
+        own_moment += RIDGE * own_moment.diagonal().mean() * torch.eye(len(beside))
+        found = torch.linalg.solve(own_moment, moment[beside, :-1] @ out.T).float()
+        named[own + "narrow.weight"] = found[:-1].T.contiguous()
+        named[own + "narrow.bias"] = named[own + "narrow.bias"] + found[-1]
+        named |= {f"{own}wide.{it}": named[f"{own}wide.{it}"][kept] for it in ("weight", "bias")}
+    other.load_state_dict(named)
+    return other
+
+
+def _moments(student: PrunedEncoder, read: Callable[[PrunedEncoder], object]) -> list[Tensor]:
+    """Second moments of what each feed-forward part has within, and of a one beside it, over all places that the
+    student reads: (feed + 1, feed + 1) float64 each."""
+    width = student.size.feed + 1
+    sums = [torch.zeros(width, width, dtype=torch.float64) for _ in student.blocks]
+
+    def note(total: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def look(_: nn.Module, given: tuple[Tensor]) -> None:
+            within = given[0].detach().float().flatten(0, -2)
+            within = torch.cat([within, torch.ones(len(within), 1)], dim=1)
+            total.add_((within.T @ within).double())
+
+        return look
+
+    hooks = [
+        block.get_submodule("narrow").register_forward_pre_hook(note(total))
+        for block, total in zip(student.blocks, sums, strict=True)
+    ]
+    read(student)
+    for hook in hooks:
+        hook.remove()
+    return sums
 
 
 def _words_alone(
@@ -238,24 +284,26 @@ def word_vectors(known: Known, pieces: list[str]) -> Floats:
 
 
 def size_of(known: Known, rows: int, inner: int, body: Body) -> EncoderSize:
-    """The student that `body` asks for, of a table of so many rows and columns of a static model.
+    """The student that `body` asks for, of a table of so many rows and columns of a static model, its feed-forward
+    parts as wide as the encoder's.
 
     Raises InputError where the encoder has no such layers, or knows no texts so long.
     """
     most, dim = known.tensors["places"].shape
-    if body.tokens > most or not set(body.keep) <= set(range(known.layers)) or not body.keep:
+    feed = len(known.tensors["blocks.0.wide.weight"])
+    fits = body.tokens <= most and body.feed <= feed and set(body.keep) <= set(range(known.layers))
+    if not (fits and body.keep):
         raise InputError(
-            f"[student] asks {known.name} for layers {list(body.keep)} and {body.tokens} tokens.",
-            f"It has layers 0 to {known.layers - 1}, and knows {most} tokens.",
-            "Correct keep, or tokens.",
+            f"[student] asks {known.name} for layers {list(body.keep)}, {body.tokens} tokens, and feed = {body.feed}.",
+            f"It has layers 0 to {known.layers - 1}, knows {most} tokens, and has {feed} columns in between.",
+            "Correct keep, tokens, or feed.",
         )
-    feed = body.feed or len(known.tensors["blocks.0.wide.weight"])
     words, places = min(body.words, dim), -(-body.tokens // STEP) * STEP
     if not columns_fit(inner, dim, known.head, words, feed):
         raise InputError(
-            f"{known.name} has {dim} columns in heads of {known.head}, {feed} in between, {words} of words.",
+            f"{known.name} has {dim} columns in heads of {known.head}, {feed} in between; {words} of words were asked.",
             f"Multiples of {STRIP} were expected of all, and of the static model's {inner}.",
-            "Choose another encoder, feed or words.",
+            "Choose another encoder, or other words.",
         )
     return EncoderSize(rows, inner, words, dim, len(body.keep), known.head, feed, places, body.adds, body.whole)
 
@@ -314,11 +362,3 @@ def _known_by_model(model: TransformerModel) -> Known:
     }
     tensors = {name: torch.from_numpy(np.array(each)) for name, each in turned.items()}
     return Known(model.name, model.tokenizer, _normal(rows) @ up + bias, tensors, model.document.head or 0)
-
-
-def _narrowed(layer: dict[str, Tensor], feed: int) -> dict[str, Tensor]:
-    """A layer with as many columns of its feed-forward part, those whose weights are largest."""
-    sizes = layer["wide.weight"].norm(dim=1) * layer["narrow.weight"].norm(dim=0)
-    kept = torch.sort(torch.argsort(sizes, descending=True, stable=True)[:feed]).values
-    wide = {f"wide.{it}": layer[f"wide.{it}"][kept] for it in ("weight", "bias")}
-    return {**layer, **wide, "narrow.weight": layer["narrow.weight"][:, kept]}

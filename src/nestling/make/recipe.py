@@ -140,6 +140,8 @@ def _check_student(path: Path, recipe: dict[str, Any]) -> None:
         refuse(f"word = {word} in [shrink]", f"Values a byte, {SIZES}, were expected.", "Say 2.")
     if "blend" in recipe and not (body.encoder and body.adds):
         refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
+    if body.whole and not (body.encoder and body.adds):
+        refuse("whole = true", "Layers of an encoder that add vectors see whole rows.", "Leave it out.")
     if wrong:
         refuse(f"{', '.join(wrong)} in [routes]", f"Tasks are {', '.join(known)}.", "Choose one of them.")
     table = body.inner or settings(Aim, recipe, "targets").dim

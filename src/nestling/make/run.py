@@ -166,7 +166,7 @@ class Run:
         if encoder:
             self.key.update(encoder.fingerprint.encode())
         self.key.update(f"{model.fingerprint} {model.document}".encode())
-        start = cache(lambda: make_student.new_student(model, body, self.seed, encoder))
+        start = cache(lambda: make_student.new_student(model, body, self.seed, encoder, self.inputs.held_out))
 
         def code() -> TransformerModel:
             untrained, rows = make_student.to_model(make_student.stirred(start()), model, body), list[Row]()
