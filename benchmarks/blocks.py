@@ -4,7 +4,7 @@
 
 Students of the static model that recipes/micro.toml makes, whose stages the cache has from there, on a part of its
 texts, once; and, for pairs and tasks, on some of its pairs, without those that the proxy asks. What layers add counts
-in part, as in the recipe. Judged with benchmarks/proxy.py. Writes benchmarks/results/blocks.json; with --speeds only
+in part, as in mini. Judged with benchmarks/proxy.py. Writes benchmarks/results/blocks.json; with --speeds only
 how fast each is, anew, which no training changes.
 """
 
@@ -28,6 +28,7 @@ from nestling.make.settings import Body, Training
 from nestling.make.student import Student
 from nestling.make.train import Lessons, train
 from nestling.model.common import Model
+from nestling.model.load import load_transformer
 from nestling.model.static import StaticModel
 from nestling.teacher import load_teacher
 
@@ -36,24 +37,25 @@ from proxy import Proxy, first_pairs
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/blocks.json"
-MINILM = "cache:teachers/minilm"
-BLOCKS: dict[str, Any] = {"encoder": "", "dim": 128, "layers": 3, "tokens": 1024}
-OWN_SUMS = {**BLOCKS, "static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
-FROM_NOTHING, ALL = {"body_rate": 3e-3}, {"rate": 2e-3, "body_rate": 3e-3}
+OWN_SUMS: dict[str, Any] = {"static": False, "inner": 64}  # as published: a narrow table, and the mean of the blocks
+MINILM, MINI = "cache:teachers/minilm", "mini"
+LAYERS: dict[str, Any] = {"encoder": MINI, "keep": (0, 1), "feed": 384, "words": 64, "whole": True, "tokens": 255}
+PRETRAINED = {"body_rate": 4e-4}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, of the training
-    "as in recipes/micro.toml: 2 layers of mini": ({}, {}),
-    "1 layer": ({"keep": (0,)}, {}),
-    "feed-forward parts of 128 columns": ({"feed": 128}, {}),
-    "seeing 64 columns of words alone": ({"whole": False}, {}),
-    "seeing 128 columns of words alone": ({"whole": False, "words": 128}, {}),
-    "the same, weighing alone": ({"whole": False, "words": 128, "adds": False}, {}),
-    "2 layers of all-MiniLM-L6-v2": ({"encoder": MINILM}, {}),
+    "as in recipes/micro.toml: 3 blocks of 128 columns": ({}, {}),
+    "1 block": ({"layers": 1}, {}),
+    "9 blocks": ({"layers": 9}, {}),
     "no relational loss": ({}, {"relational": 0.0}),
-    "3 blocks of 128 columns from nothing": (BLOCKS, FROM_NOTHING),
-    "9 blocks": ({**BLOCKS, "layers": 9}, FROM_NOTHING),
-    "3 blocks, no static path, a table of 64 columns": (OWN_SUMS, ALL),
-    "the same from a random table": ({**OWN_SUMS, "warm": False}, ALL),
+    "no static path, a table of 64 columns": (OWN_SUMS, {"rate": 2e-3}),
+    "the same from a random table": ({**OWN_SUMS, "warm": False}, {"rate": 2e-3}),
+    "2 layers of mini, which add, cut to 384 columns in between": (LAYERS, PRETRAINED),
+    "the same, 1 layer": ({**LAYERS, "keep": (0,)}, PRETRAINED),
+    "the same, 128 columns in between": ({**LAYERS, "feed": 128}, PRETRAINED),
+    "the same, seeing 64 columns of words alone": ({**LAYERS, "whole": False}, PRETRAINED),
+    "the same, of all-MiniLM-L6-v2": ({**LAYERS, "encoder": MINILM}, PRETRAINED),
+    "the same, weighing alone": ({**LAYERS, "whole": False, "adds": False}, PRETRAINED),
 }
+ADDS = 0.6  # of what layers add, as in mini
 
 
 class Trials:
@@ -61,7 +63,7 @@ class Trials:
 
     def __init__(self, texts: int, pairs: int) -> None:
         run = Run(read_recipe(ROOT / "recipes" / "micro.toml"), Places(cache_folder(), data_folder()), progress=True)
-        self.body, self.adds = run.inputs.body, run.recipe["blend"]["adds"]
+        self.body = run.inputs.body
         self.model: StaticModel = run.full()
         self.how = replace(run.training("student"), epochs=1.0, checks=1, batch=64, compiled=False)
         self.paired = replace(run.training("tasks"), epochs=1.0, checks=1, batch=64, compiled=False)
@@ -72,7 +74,7 @@ class Trials:
         assert lessons.pairs is not None, "the recipe has pairs"
         self.pairs = replace(lessons, pairs=lessons.pairs[~known[lessons.pairs].any(axis=1)][:pairs])
         self.with_tasks = run.with_tasks(self.pairs, self.model)
-        self.encoders = {self.body.encoder: run.inputs.encoder, MINILM: load_teacher(str(run.places.find(MINILM)))}
+        self.encoders = {MINI: load_transformer(MINI), MINILM: load_teacher(str(run.places.find(MINILM)))}
         self.proxy, self.texts = Proxy(run.places.data), run.inputs.held_out
 
     def student(self, body: Body, how: Training) -> Student:
@@ -86,7 +88,7 @@ class Trials:
     def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
         """A line: the proxy's figures, how many parameters stand behind the table, and texts a second of one thread."""
         if student is not None and student.back is not None:
-            student = blended(student, self.adds)
+            student = blended(student, ADDS)
         model = self.model if student is None else to_model(student, self.model, body)
         scores = self.proxy(partial(model.encode, task=task, overflow="split"))
         behind = 0 if student is None else sum(each.numel() for each in student.body())

@@ -195,7 +195,7 @@ def test_our_recipes_are_sound() -> None:
         ('name = "a"\n[teacher]\nsource = "b"\n[distil]\ndims = 1', "[distil] of"),
         (
             'name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbits = 1',
-            "has bits. Known are budget, dim, shares, widths, word.",
+            "has bits. Known are budget, dim, feedback, shares, widths, word.",
         ),
         (
             'name = "a"\n[teacher]\nsource = "b"\n[shrink]\nbudget = "1KB"\nword = 2',

@@ -205,6 +205,25 @@ def test_matrices_in_codes(
     assert with_small_body(model, word).fingerprint == small.fingerprint != with_small_body(model, word, 1).fingerprint
 
 
+def test_rows_take_back_what_others_lose(model: TransformerModel) -> None:
+    """Where columns of what is multiplied tell of one another, the product is nearer; with no such moments it is as
+    without any."""
+    matrix = model.parts().tensors[UP]
+    random = np.random.default_rng(0)
+    seen = random.standard_normal((500, 4)) @ random.standard_normal((4, DIM)) + 0.1 * random.standard_normal(
+        (500, DIM)
+    )
+
+    def error(moments: dict[str, npt.NDArray[np.float64]]) -> float:
+        tensors = with_small_body(model, 3, 0, moments).parts().tensors
+        small = tensors[UP + ".words"][tensors[UP]].reshape(matrix.shape) * tensors[UP + ".scales"]
+        return float(np.square(seen @ (small - matrix)).mean())
+
+    name = UP.removeprefix("body.")
+    assert error({name: seen.T @ seen}) < 0.3 * error({})
+    assert abs(error({name: np.eye(DIM)}) / error({}) - 1) < 0.1
+
+
 def test_a_file_gives_the_same_model(model: TransformerModel, tmp_path: Path, sentences: list[str]) -> None:
     path = tmp_path / "small.nest"
     model.save(path)

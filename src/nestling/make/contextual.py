@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nestling.errors import InputError
 from nestling.files.parts import Parts
@@ -18,6 +18,7 @@ from nestling.files.texts import read_table
 from nestling.make.encoder import EncoderSize, PrunedEncoder, known_by, narrowed, prune_encoder, size_of
 from nestling.make.export import export
 from nestling.make.lessons import bags
+from nestling.make.moments import input_moments
 from nestling.make.settings import TASKS, Body
 from nestling.make.student import Size, Student
 from nestling.make.train import pool
@@ -51,17 +52,19 @@ def new_student(
         known, pieces = known_by(encoder), model.tokenizer.pieces
         size = size_of(known, first, model.dim, body)
         student = prune_encoder(known, rows, pieces, np.asarray(counts, np.float64), size, body.keep, seed)
-        return _narrowed(student, model, body, texts) if body.feed else student
+        return narrowed(student, body.feed, moments_of(student, model, body, texts)) if body.feed else student
     own = Student(Size(first, body.inner or model.dim, body.dim, body.layers, body.head, body.static), seed)
     if body.warm:
         own.start_from(rows, counts)
     return own
 
 
-def _narrowed(student: PrunedEncoder, model: StaticModel, body: Body, texts: Sequence[str]) -> PrunedEncoder:
+def moments_of(student: Student, model: StaticModel, body: Body, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Moments of what goes into the maps of a student (moments.py) while it reads the first 1,024 of the texts. model:
+    whose tokenizer it has."""
     tokens = bags(model, texts[:TEXTS_AT_ONCE])
     places, most = np.arange(len(tokens.lengths)), body.tokens - 1
-    return narrowed(student, body.feed, lambda reader: pool(reader, tokens, places, most))
+    return input_moments(student, lambda: pool(student, tokens, places, most))
 
 
 def with_rows(student: Student, rows: Floats) -> Student:

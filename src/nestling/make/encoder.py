@@ -8,7 +8,6 @@ saying what those say. Layers are as BERT has them (arXiv:1810.04805): a norm af
 Blocks that start from nothing need far more texts to be worth as much (docs/training.md).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,14 +172,14 @@ def prune_encoder(
 
 
 @torch.no_grad()
-def narrowed(student: PrunedEncoder, feed: int, read: Callable[[PrunedEncoder], object]) -> PrunedEncoder:
-    """The same student with as many columns of its feed-forward parts: those that say most in the texts that `read` has
-    it read, and out of them what all said, as nearly as a linear map can tell."""
+def narrowed(student: PrunedEncoder, feed: int, moments: dict[str, Tensor]) -> PrunedEncoder:
+    """The same student with as many columns of its feed-forward parts: those that say most, and out of them what all
+    said, as nearly as a linear map can tell. moments: of what goes into its maps (moments.py)."""
     other = PrunedEncoder(replace(student.size, feed=feed))
     named = student.state_dict()
-    for number, moment in enumerate(_moments(student, read)):
+    for number in range(student.size.layers):
         own = f"blocks.{number}."
-        out = named[own + "narrow.weight"].double()
+        moment, out = moments[own + "narrow"], named[own + "narrow.weight"].double()
         says = moment.diagonal()[:-1] * out.square().sum(dim=0)
         kept = torch.sort(torch.argsort(says, descending=True, stable=True)[:feed]).values
         beside = torch.cat([kept, torch.tensor([len(says)])])  # a column of ones, for the bias
@@ -192,30 +191,6 @@ def narrowed(student: PrunedEncoder, feed: int, read: Callable[[PrunedEncoder], 
         named |= {f"{own}wide.{it}": named[f"{own}wide.{it}"][kept] for it in ("weight", "bias")}
     other.load_state_dict(named)
     return other
-
-
-def _moments(student: PrunedEncoder, read: Callable[[PrunedEncoder], object]) -> list[Tensor]:
-    """Second moments of what each feed-forward part has within, and of a one beside it, over all places that the
-    student reads: (feed + 1, feed + 1) float64 each."""
-    width = student.size.feed + 1
-    sums = [torch.zeros(width, width, dtype=torch.float64) for _ in student.blocks]
-
-    def note(total: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def look(_: nn.Module, given: tuple[Tensor]) -> None:
-            within = given[0].detach().float().flatten(0, -2)
-            within = torch.cat([within, torch.ones(len(within), 1)], dim=1)
-            total.add_((within.T @ within).double())
-
-        return look
-
-    hooks = [
-        block.get_submodule("narrow").register_forward_pre_hook(note(total))
-        for block, total in zip(student.blocks, sums, strict=True)
-    ]
-    read(student)
-    for hook in hooks:
-        hook.remove()
-    return sums
 
 
 def _words_alone(

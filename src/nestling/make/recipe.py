@@ -46,7 +46,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "tasks": _keys(Training),
     "blend": {"adds": float},
     "routes": {"query": str, "document": str, "text": str},
-    "shrink": {"budget": str, "widths": tuple[int, ...], "shares": tuple[float, ...], "dim": int, "word": int},
+    "shrink": {
+        "budget": str,
+        "widths": tuple[int, ...],
+        "shares": tuple[float, ...],
+        "dim": int,
+        "word": int,
+        "feedback": bool,
+    },
     "repair": _keys(Training, Repairing),
     "score": {},  # any name of a task: path of an STS file
 }
@@ -114,9 +121,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         )
     if "student" in recipe:
         _check_student(path, recipe)
-    elif "word" in recipe.get("shrink", {}):
+    elif wrong := [key for key in ("word", "feedback") if key in recipe.get("shrink", {})]:
         raise InputError(
-            f"{path} has word in [shrink].", "Matrices are those of a [student].", "Say widths, for a table's."
+            f"{path} has {wrong[0]} in [shrink].", "Matrices are those of a [student].", "Say widths, for a table's."
         )
     return recipe
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nestling.make.student import Student
     from nestling.make.train import Lessons
 
+LATE = ("feedback",)  # of [shrink]
 ROOM_FOR_SCORES = 200  # bytes that the scores of a task may take in the file, which are measured after shrinking.
 
 
@@ -152,7 +153,11 @@ class Run:
         coded, student = self.taught(model)
         trained = make_student.to_model(student, table_alone(coded), self.inputs.body)
         if "shrink" in self.recipe:
-            trained = with_small_body(trained, self.word, self.seed)
+            moments = {}
+            if self.recipe["shrink"].get("feedback"):
+                seen = make_student.moments_of(student, table_alone(coded), self.inputs.body, self.inputs.held_out)
+                moments = {f"{name}.weight": each[:-1, :-1].numpy() for name, each in seen.items()}
+            trained = with_small_body(trained, self.word, self.seed, moments)
         return make_student.with_body_of(coded, trained, self.recipe.get("routes", {}))
 
     def taught(self, model: StaticModel) -> "tuple[TransformerModel, Student]":
@@ -275,8 +280,11 @@ class Run:
         return read(path)
 
     def enter(self, name: str, tables: tuple[str, ...]) -> Path:
-        """The folder of a stage. tables: of the recipe, which come into play with it."""
-        said = {table: self.recipe.get(table) for table in tables}
+        """The folder of a stage. tables: of the recipe, which come into play with it, but for what does so behind all
+        stages."""
+        given = {table: self.recipe[table] for table in tables if table in self.recipe}
+        early = {table: {key: each for key, each in said.items() if key not in LATE} for table, said in given.items()}
+        said = {table: early.get(table) for table in tables}
         self.key.update(json.dumps([name, said], sort_keys=True).encode())
         self.folder = self.places.cache / "make" / f"{name}-{self.key.hexdigest()[:12]}"
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """A transformer in few bytes: its matrices in int8 or codes, its table like that of a static model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,29 +19,36 @@ from nestling.shrink.codebook import quantize_words, small_ids
 from nestling.shrink.kmeans import assign, kmeans
 
 Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 WORDS_SAMPLE, WORDS_ROUNDS = 65_536, 25
+DAMPING = 0.01  # of what is multiplied, beside its mean power
 
 
-def with_small_body(model: TransformerModel, word: int = 1, seed: int = 0) -> TransformerModel:
+def with_small_body(
+    model: TransformerModel, word: int = 1, seed: int = 0, moments: Mapping[str, Array] | None = None
+) -> TransformerModel:
     """The same model, its matrices in few bits, but for those of one column. word: values a byte; 1 for int8, more for
-    codes of words of so many values side by side, of a book for each matrix."""
+    codes of words of so many values side by side, of a book for each matrix. moments: of what is multiplied by a matrix
+    (in, out), by its name: (in, in); what rounding a row of it does to a product, the rows after it then take back."""
     parts = model.parts()
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
         if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
-            small = _to_int8(matrix) if word == 1 else _to_words(matrix, word, seed)
+            moment = None if name == BODY + "back.weight" else (moments or {}).get(name.removeprefix(BODY))
+            small = _to_int8(matrix) if word == 1 else _to_words(matrix, word, seed, moment)
             tensors |= {name + suffix: each for suffix, each in small.items()}
     return TransformerModel(replace(parts, tensors=tensors))
 
 
-def _to_int8(matrix: Floats) -> dict[str, npt.NDArray[Any]]:
+def _to_int8(matrix: Floats) -> dict[str, Array]:
     """int8 with a scale a column: what lies behind the matrix's name -> what is there."""
     values, scales = to_int8(np.ascontiguousarray(matrix.T))
     return {"": np.ascontiguousarray(values.T), SCALES: scales.astype(np.float32)}
 
 
-def _to_words(matrix: Floats, word: int, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """Codes of words: the columns, of one size, cut into words of values side by side; then each at its best scale."""
+def _to_words(matrix: Floats, word: int, seed: int, moment: Array | None = None) -> dict[str, Array]:
+    """Codes of words: the columns, of one size, cut into words of values side by side; then each at its best scale.
+    moment: (in, in), of what is multiplied by it; by itself a row counts as any other."""
     if matrix.shape[1] % word:
         raise InputError(
             f"A matrix of {matrix.shape[1]} columns was to be cut into words of {word}.",
@@ -50,13 +57,37 @@ def _to_words(matrix: Floats, word: int, seed: int) -> dict[str, npt.NDArray[Any
         )
     sizes = np.maximum(np.sqrt(np.square(matrix).mean(axis=0)), 1e-12)
     points = np.ascontiguousarray(matrix / sizes, np.float32).reshape(-1, word)
-    chosen = points[np.random.default_rng(seed).permutation(len(points))[:WORDS_SAMPLE]]
-    book = kmeans(chosen, np.ones(len(chosen)), MOST_WORDS, rounds=WORDS_ROUNDS, seed=seed)[0]
+    shares = np.ones(len(points))
+    if moment is not None:
+        shares = np.repeat(np.diag(moment) / np.diag(moment).mean(), matrix.shape[1] // word)
+    chosen = np.random.default_rng(seed).permutation(len(points))[:WORDS_SAMPLE]
+    book = kmeans(points[chosen], shares[chosen], MOST_WORDS, rounds=WORDS_ROUNDS, seed=seed)[0]
     words, scale = quantize_words(book, (word,))
-    codes = assign(points, words * scale)[0].astype(np.uint8)
+    if moment is None:
+        codes = assign(points, words * scale)[0].astype(np.uint8).reshape(len(matrix), -1)
+    else:
+        codes = _assign_rows(points.reshape(len(matrix), -1), words * scale, moment)
     values = words[codes].reshape(matrix.shape).astype(np.float32)
-    scales = np.einsum("ij,ij->j", matrix, values) / np.maximum(np.einsum("ij,ij->j", values, values), 1e-12)
-    return {"": codes.reshape(len(matrix), -1), SCALES: scales.astype(np.float32), WORDS: words}
+    said = values if moment is None else moment @ values
+    scales = np.einsum("ij,ij->j", matrix, said) / np.maximum(np.einsum("ij,ij->j", values, said), 1e-12)
+    return {"": codes, SCALES: scales.astype(np.float32), WORDS: words}
+
+
+def _assign_rows(rows: Floats, words: Floats, moment: Array) -> npt.NDArray[np.uint8]:
+    """The code of each word of the rows, (in, out) -> (in, words of a row). Where what one row is multiplied by tells
+    of what others are, these take back what rounding it did to the product; those that count most come first
+    (arXiv:2210.17323)."""
+    moment = moment + DAMPING * np.diag(moment).mean() * np.eye(len(moment))
+    order = np.argsort(-np.diag(moment), kind="stable")
+    turned = np.linalg.cholesky(moment[order][:, order][::-1, ::-1])[::-1, ::-1]  # upper: turned @ turned.T
+    left = np.linalg.inv(turned)  # upper too, and of the moment's inverse left.T @ left
+    rest = rows[order].astype(np.float64)
+    codes = np.empty((len(rows), rows.shape[1] // words.shape[1]), np.uint8)
+    for place, number in enumerate(order):
+        codes[number] = assign(rest[place].astype(np.float32).reshape(-1, words.shape[1]), words)[0]
+        error = (rest[place] - words[codes[number]].reshape(-1)) / left[place, place]
+        rest[place + 1 :] -= np.outer(left[place, place + 1 :], error)
+    return codes
 
 
 def shrink_transformer(
