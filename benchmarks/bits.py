@@ -2,8 +2,9 @@
 
     python benchmarks/bits.py
 
-Both as their recipes make them, whose stages the cache has, with matrices of one to four values a byte. Judged
-with benchmarks/proxy.py. Writes benchmarks/results/bits.json.
+Both as their recipes make them, whose stages the cache has, with matrices of one to four values a byte, each by itself
+and with error feedback (as with `feedback` in [shrink]). Judged with benchmarks/proxy.py. Writes
+benchmarks/results/bits.json.
 """
 
 import json
@@ -23,21 +24,22 @@ from proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/bits.json"
-WORDS = (1, 2, 3, 4)  # values a byte
+WORDS = {"micro": (1, 2, 4), "mini": (1, 2, 3, 4)}  # values a byte, of which the columns are multiples
 
 
 def main() -> None:
     places, lines = Places(cache_folder(), data_folder()), list[dict[str, Any]]()
     proxy = Proxy(places.data)
-    for name in ("micro", "mini"):
+    for name, words in WORDS.items():
         recipe = read_recipe(ROOT / "recipes" / f"{name}.toml")
         run = Run(recipe, places, progress=True)
         coded, student = run.taught(run.describe(run.full()))
-        trained = to_model(student, table_alone(coded), run.inputs.body)
-        for word in WORDS:
-            model = with_body_of(coded, with_small_body(trained, word, run.seed), recipe["routes"])
-            scores = proxy(partial(model.encode, overflow="split"))
-            lines.append({"model": name, "bits": round(8 / word, 1), "size": file_size(model), **scores})
+        trained, moments = to_model(student, table_alone(coded), run.inputs.body), run.moments(student, coded)
+        for word, feedback in [(words[0], False), *((word, way) for word in words[1:] for way in (False, True))]:
+            small = with_small_body(trained, word, run.seed, moments if feedback else {})
+            model = with_body_of(coded, small, recipe["routes"])
+            line = {"model": name, "bits": round(8 / word, 1), "feedback": feedback, "size": file_size(model)}
+            lines.append({**line, **proxy(partial(model.encode, overflow="split"))})
             PATH.write_text(json.dumps({"command": "python benchmarks/bits.py", "lines": lines}, indent=1) + "\n")
             print(lines[-1], flush=True)
 

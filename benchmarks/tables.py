@@ -235,8 +235,11 @@ def blocks() -> str:
 
 def bits() -> str:
     """What the matrices of transformers lose in few bits."""
-    rows = [[line["model"], line["bits"], f"{line['size']:,}", *judged(line)] for line in results("bits")["lines"]]
-    return table(["model", "bits a value", "bytes", *JUDGED], rows)
+    rows = [
+        [line["model"], f"{line['bits']:g}", "yes" * line["feedback"], f"{line['size']:,}", *judged(line)]
+        for line in results("bits")["lines"]
+    ]
+    return table(["model", "bits a value", "feedback", "bytes", *JUDGED], rows)
 
 
 def routes() -> str:
@@ -281,8 +284,11 @@ def speed() -> str:
 
 
 def transformer_speed() -> str:
-    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run."""
-    report = results("transformer_speed")
+    """Texts a second of transformers and static, beside MiniLM in int8: ratios of CPU time within one run.
+
+    transformer_speed_xeon.json is what `make bench` wrote at commit 6274534, on another processor.
+    """
+    report, before = results("transformer_speed"), results("transformer_speed_xeon")
     rows = []
     for peer in report["peers"]:
         own = _cells(report, peer["name"])
@@ -292,7 +298,9 @@ def transformer_speed() -> str:
         rows.append([peer["name"], *rates, *_times_minilm(report, peer["name"]), *rest])
     head = ["", "texts/s, mixed", "of 8 tokens", "of 32", "of 128", "times MiniLM int8, mixed", "at 32",
             "one text (us)", "cold start (s)", "peak MB"]  # fmt: skip
-    return f"{table(head, rows)}\n\n{report['machine']['cpu']}."
+    there = " and ".join(_times_minilm(before, "micro"))
+    note = f"{report['machine']['cpu']}. On {before['machine']['cpu']}, a version earlier, micro: {there} times."
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def _cells(report: Any, name: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from transformers import AutoModel
 
 from nestling.errors import InputError, ModelFileError
 from nestling.make.contextual import blended, load_student, new_student, save_student, to_model, with_rows
-from nestling.make.encoder import PrunedEncoder, known_by, word_vectors
+from nestling.make.encoder import PrunedEncoder
+from nestling.make.known import known_by, word_vectors
 from nestling.make.lessons import bags
 from nestling.make.settings import Body
 from nestling.make.train import pool

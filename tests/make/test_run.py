@@ -176,6 +176,7 @@ def test_born_again_and_two_teachers(home: Path, made: Made) -> None:
     more = {
         "[tune]": "[again]\nepochs = 2.0\nbatch = 64\nown = 0.5\nseeds = 2\n\n[tune]",
         "[targets]": '[targets]\nothers = ["cache:second"]\nprompts = ["", "query: "]',
+        '"7.5MB"': '"60KB"',
     }
     done = make(small("static", home, **more), home / "d.nest", data=SAMPLES, cache=home / "cache", quick=True)
     lineage = load(done.path).lineage

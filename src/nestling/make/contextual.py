@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from nestling.errors import InputError
 from nestling.files.parts import Parts
 from nestling.files.texts import read_table
-from nestling.make.encoder import EncoderSize, PrunedEncoder, known_by, narrowed, prune_encoder, size_of
+from nestling.make.encoder import EncoderSize, PrunedEncoder, narrowed, prune_encoder, size_of
 from nestling.make.export import export
+from nestling.make.known import known_by
 from nestling.make.lessons import bags
 from nestling.make.moments import input_moments
 from nestling.make.settings import TASKS, Body

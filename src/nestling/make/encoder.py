@@ -9,7 +9,6 @@ Blocks that start from nothing need far more texts to be worth as much (docs/tra
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, rms_norm
 
-from nestling.errors import InputError, ModelFileError
+from nestling.errors import InputError
+from nestling.make.known import Known, as_seen, word_vectors
 from nestling.make.settings import Body, columns_fit
 from nestling.make.student import Student, attend, silent
 from nestling.model.blocks import AROUND, SEEN, STRIP
 from nestling.model.graph_reader import STEP
 from nestling.model.output import unit
-from nestling.model.transformer import TransformerModel
-from nestling.teacher import Teacher
-from nestling.text.plan import check_plan, dump_plan
-from nestling.text.tokenizer import TextTokenizer
 
 Floats = npt.NDArray[np.float32]
 WORDS_LENGTH = 0.5  # of a token's columns for the layers, beside those of the static model: what few bits are spent on
-OPENERS = ("##", "▁")  # what pieces may begin with that is no text
-WORDS = "embeddings.word_embeddings.weight"
-POSITIONS, KINDS = "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"
 RIDGE = 1e-4  # beside the mean power of the columns that words are made of
 
 
@@ -118,23 +111,6 @@ class PrunedEncoder(Student):
         return super().summed(rows[..., : self.size.inner], x, weights)
 
 
-@dataclass(frozen=True)
-class Known:
-    """What an encoder knows. tokenizer: its own. vectors: (pieces, dim) of its words, as they go into its layers, but
-    for positions. tensors: by the names that a PrunedEncoder has for them, those of all its layers among them."""
-
-    name: str
-    tokenizer: TextTokenizer
-    vectors: Floats
-    tensors: dict[str, Tensor]
-    head: int
-
-    @property
-    def layers(self) -> int:
-        """How many."""
-        return len({name.split(".")[1] for name in self.tensors if name.startswith("blocks.")})
-
-
 def prune_encoder(
     known: Known,
     rows: Floats,
@@ -218,7 +194,7 @@ def _words_beside(
     main = (rest - share @ rest) @ _axes(rest - share @ rest, share, words)
     usual = float(share @ np.square(main).sum(axis=1)) ** 0.5
     columns = (main * (WORDS_LENGTH / usual) * lengths).astype(np.float32)
-    _, matrix, bias = _fit(_normal(np.concatenate([rows, columns], axis=1)), vectors, share)
+    _, matrix, bias = _fit(as_seen(np.concatenate([rows, columns], axis=1)), vectors, share)
     return columns, matrix, bias
 
 
@@ -237,25 +213,6 @@ def _fit(x: Floats, y: Floats, share: npt.NDArray[np.float64]) -> tuple[Floats, 
     moment += RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
     found = np.linalg.solve(moment, weighted.T @ y)
     return (beside @ found).astype(np.float32), found[:-1].astype(np.float32), found[-1].astype(np.float32)
-
-
-def _normal(rows: Floats) -> Floats:
-    """As the layers see rows: to a mean square of one."""
-    normal: Floats = rows / np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + SEEN)
-    return normal
-
-
-def word_vectors(known: Known, pieces: list[str]) -> Floats:
-    """The encoder's word vector of each piece; of those that it lacks, the mean of its pieces': (n, dim) float32."""
-    own, tokenizer = known.vectors, known.tokenizer
-    there = {piece: place for place, piece in enumerate(tokenizer.pieces)}
-    texts = [piece.removeprefix(OPENERS[0]).removeprefix(OPENERS[1]) for piece in pieces]
-    found = tokenizer.encode([text or " " for text in texts])
-    vectors = np.empty((len(pieces), own.shape[1]), np.float32)
-    for place, piece in enumerate(pieces):
-        ids = found.ids[found.offsets[place] : found.offsets[place + 1]]
-        vectors[place] = own[there[piece]] if piece in there or not len(ids) else own[ids].mean(axis=0)
-    return vectors
 
 
 def size_of(known: Known, rows: int, inner: int, body: Body) -> EncoderSize:
@@ -281,59 +238,3 @@ def size_of(known: Known, rows: int, inner: int, body: Body) -> EncoderSize:
             "Choose another encoder, or other words.",
         )
     return EncoderSize(rows, inner, words, dim, len(body.keep), known.head, feed, places, body.adds, body.whole)
-
-
-def known_by(encoder: Teacher | TransformerModel) -> Known:
-    """What an encoder knows; or a transformer whose blocks are layers of one.
-
-    Raises ModelFileError for those that have no such layers."""
-    return _known_by_model(encoder) if isinstance(encoder, TransformerModel) else _known_by_teacher(encoder)
-
-
-def _known_by_teacher(teacher: Teacher) -> Known:
-    network = teacher.encoder[0].auto_model if teacher.encoder is not None else None
-    config: Any = getattr(network, "config", None)
-    kind = getattr(config, "model_type", "no network that torch runs")
-    if network is None or kind != "bert" or config.hidden_act != "gelu":
-        raise ModelFileError(
-            f"The encoder {teacher.name} is {kind}.",
-            "Layers are taken from a BERT with GELU, in safetensors.",
-            "Choose another encoder, or leave it out: blocks then start from nothing.",
-        )
-    named = {name: each.detach().float().cpu() for name, each in network.state_dict().items()}
-    # The first position is that of [CLS], which no text has here.
-    tensors = {"places": (named[POSITIONS] + named[KINDS][0])[1:]}
-    copied: dict[str, tuple[str, ...]] = {"first": ("embeddings.LayerNorm",)}
-    for number in range(config.num_hidden_layers):
-        theirs, mine = f"encoder.layer.{number}.", f"blocks.{number}."
-        copied[mine + "queries_keys_values"] = tuple(
-            f"{theirs}attention.self.{part}" for part in ("query", "key", "value")
-        )
-        copied[mine + "attended"] = (theirs + "attention.output.dense",)
-        copied[mine + "after_attention"] = (theirs + "attention.output.LayerNorm",)
-        copied[mine + "wide"] = (theirs + "intermediate.dense",)
-        copied[mine + "narrow"] = (theirs + "output.dense",)
-        copied[mine + "after_feed"] = (theirs + "output.LayerNorm",)
-    for mine, parts in copied.items():
-        tensors |= {f"{mine}.{it}": torch.cat([named[f"{each}.{it}"] for each in parts]) for it in ("weight", "bias")}
-    tokenizer = TextTokenizer(dump_plan(check_plan(teacher.tokenizer_json, teacher.name)), teacher.name)
-    head = config.hidden_size // config.num_attention_heads
-    return Known(teacher.name, tokenizer, named[WORDS].numpy(), tensors, head)
-
-
-def _known_by_model(model: TransformerModel) -> Known:
-    weights = model.weights()
-    if "places" not in weights:
-        raise ModelFileError(
-            f"The blocks of {model.name} are no layers of an encoder.",
-            "Such layers were expected.",
-            "Choose another encoder.",
-        )
-    up, bias = weights.pop("up.weight"), weights.pop("up.bias")
-    rows = model.table.expanded()[: model.tokenizer.size, -len(up) :]
-    # Matrices lie (in, out) in a file, torch has them (out, in); `back` lies as torch has it.
-    turned = {
-        name: each.T if name.endswith("weight") and name != "back.weight" else each for name, each in weights.items()
-    }
-    tensors = {name: torch.from_numpy(np.array(each)) for name, each in turned.items()}
-    return Known(model.name, model.tokenizer, _normal(rows) @ up + bias, tensors, model.document.head or 0)

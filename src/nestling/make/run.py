@@ -153,12 +153,16 @@ class Run:
         coded, student = self.taught(model)
         trained = make_student.to_model(student, table_alone(coded), self.inputs.body)
         if "shrink" in self.recipe:
-            moments = {}
-            if self.recipe["shrink"].get("feedback"):
-                seen = make_student.moments_of(student, table_alone(coded), self.inputs.body, self.inputs.held_out)
-                moments = {f"{name}.weight": each[:-1, :-1].numpy() for name, each in seen.items()}
+            moments = self.moments(student, coded) if self.recipe["shrink"].get("feedback") else {}
             trained = with_small_body(trained, self.word, self.seed, moments)
         return make_student.with_body_of(coded, trained, self.recipe.get("routes", {}))
+
+    def moments(self, student: "Student", coded: TransformerModel) -> dict[str, npt.NDArray[np.float64]]:
+        """Of what is multiplied by the student's matrices as it reads texts that are held out: (in, in), by name."""
+        from nestling.make.contextual import moments_of
+
+        seen = moments_of(student, table_alone(coded), self.inputs.body, self.inputs.held_out)
+        return {f"{name}.weight": each[:-1, :-1].numpy() for name, each in seen.items()}
 
     def taught(self, model: StaticModel) -> "tuple[TransformerModel, Student]":
         """The table that ships, behind untrained blocks, and the student that has learnt behind it.
