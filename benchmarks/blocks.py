@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, o
     "the same, 128 columns in between": ({**LAYERS, "feed": 128}, PRETRAINED),
     "the same, seeing 64 columns of words alone": ({**LAYERS, "whole": False}, PRETRAINED),
     "the same, of all-MiniLM-L6-v2": ({**LAYERS, "encoder": MINILM}, PRETRAINED),
-    "the same, weighing alone": ({**LAYERS, "whole": False, "adds": False}, PRETRAINED),
+    "the same, seeing words alone, only weighing": ({**LAYERS, "whole": False, "adds": False}, PRETRAINED),
 }
 ADDS = 0.6  # of what layers add, as in mini
 
