@@ -208,6 +208,15 @@ def test_what_the_encoder_lacks_is_refused(static: StaticModel, encoder: Teacher
         new_student(static, replace(BODY, **asked), 0, encoder)
 
 
+def test_rows_may_be_all_that_layers_see(static: StaticModel, encoder: Teacher) -> None:
+    body = replace(BODY, words=0, whole=True)
+    model = to_model(pruned(static, encoder, body), static, body)
+    assert model.document.inner == static.dim
+    np.testing.assert_allclose(model.encode(TEXTS, overflow="split"), static.encode(TEXTS), atol=1e-5)
+    with pytest.raises(InputError, match="0 of words were asked"):
+        pruned(static, encoder, replace(BODY, words=0))
+
+
 def test_other_networks_are_refused(static: StaticModel, teacher_folders: dict[str, Path], onnx_folder: Path) -> None:
     for folder, kind in ((teacher_folders["bpe"], "roberta"), (onnx_folder, "no network that torch runs")):
         with pytest.raises(ModelFileError, match=kind):

@@ -107,6 +107,8 @@ def test_given_shares_are_not_left(distilled: StaticModel, texts: list[str]) -> 
     assert isinstance(model.table.rows, ProductRows)
     assert set(model.table.rows.widths[:4]) == {8} == {*model.table.rows.widths} - {16}
     assert rows[0].what.startswith("product 8 and 8 and 16 dims a code")
+    with pytest.raises(InputError, match="Widths 8, 8, 16 were given"):
+        shrink_to_budget(distilled, 32_000, texts, widths=[8, 8, 16])
 
 
 def test_ids_of_large_vocabularies_take_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from nestling.model.output import unit
 
 Floats = npt.NDArray[np.float32]
 WORDS_LENGTH = 0.5  # of a token's columns for the layers, beside those of the static model: what few bits are spent on
+TINY = 1e-9  # instead of nothing, of which nothing is a part
 RIDGE = 1e-4  # beside the mean power of the columns that words are made of
 
 
@@ -192,7 +193,7 @@ def _words_beside(
     told, _, _ = _fit(unit(rows), vectors, share)
     rest = vectors - told
     main = (rest - share @ rest) @ _axes(rest - share @ rest, share, words)
-    usual = float(share @ np.square(main).sum(axis=1)) ** 0.5
+    usual = max(float(share @ np.square(main).sum(axis=1)) ** 0.5, TINY)
     columns = (main * (WORDS_LENGTH / usual) * lengths).astype(np.float32)
     _, matrix, bias = _fit(as_seen(np.concatenate([rows, columns], axis=1)), vectors, share)
     return columns, matrix, bias
@@ -231,10 +232,10 @@ def size_of(known: Known, rows: int, inner: int, body: Body) -> EncoderSize:
             "Correct keep, tokens, or feed.",
         )
     words, places = min(body.words, dim), -(-body.tokens // STEP) * STEP
-    if not columns_fit(inner, dim, known.head, words, feed):
+    if not columns_fit(inner, dim, known.head, words, feed) or not (words or body.whole):
         raise InputError(
             f"{known.name} has {dim} columns in heads of {known.head}, {feed} in between; {words} of words were asked.",
-            f"Multiples of {STRIP} were expected of all, and of the static model's {inner}.",
+            f"Multiples of {STRIP} were expected of all, and of the static model's {inner}, and some that are seen.",
             "Choose another encoder, or other words.",
         )
     return EncoderSize(rows, inner, words, dim, len(body.keep), known.head, feed, places, body.adds, body.whole)

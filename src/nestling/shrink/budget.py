@@ -17,7 +17,7 @@ from nestling.model.common import Model
 from nestling.model.load import requantize
 from nestling.model.rows import Table
 from nestling.model.static import StaticModel
-from nestling.shrink.codebook import ROUGH_ROUNDS, block_widths, to_centroids, to_products, with_exact
+from nestling.shrink.codebook import ROUGH_ROUNDS, SPLIT, block_widths, to_centroids, to_products, with_exact
 from nestling.shrink.fidelity import Judge
 from nestling.shrink.vocabulary import needed_counts, prune_vocabulary
 
@@ -92,6 +92,12 @@ def shrink_to_budget(
     these; dim.
     """
     needed_counts(model)
+    if len(widths) > (3 if edge else 2):
+        raise InputError(
+            f"Widths {', '.join(map(str, widths))} were given.",
+            f"One up to column {SPLIT} and one after it, and one more of columns that only layers see, were expected.",
+            "Leave some out.",
+        )
     judge = Judge(model, texts, seed=seed)
     dims = [dim] if dim else [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
     limits = Limits(((widths[0], *(widths[1:] or widths)),) if widths else WIDTHS, not widths, edge)
