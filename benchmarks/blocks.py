@@ -55,7 +55,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the body, o
     "the same, of all-MiniLM-L6-v2": ({**LAYERS, "encoder": MINILM}, PRETRAINED),
     "the same, seeing words alone, only weighing": ({**LAYERS, "whole": False, "adds": False}, PRETRAINED),
 }
-ADDS = 0.6  # of what layers add, as in mini
 
 
 class Trials:
@@ -63,7 +62,7 @@ class Trials:
 
     def __init__(self, texts: int, pairs: int) -> None:
         run = Run(read_recipe(ROOT / "recipes" / "micro.toml"), Places(cache_folder(), data_folder()), progress=True)
-        self.body = run.inputs.body
+        self.body, self.adds = run.inputs.body, read_recipe(ROOT / "recipes" / "mini.toml")["blend"]["adds"]
         self.model: StaticModel = run.full()
         self.how = replace(run.training("student"), epochs=1.0, checks=1, batch=64, compiled=False)
         self.paired = replace(run.training("tasks"), epochs=1.0, checks=1, batch=64, compiled=False)
@@ -88,7 +87,7 @@ class Trials:
     def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
         """A line: the proxy's figures, how many parameters stand behind the table, and texts a second of one thread."""
         if student is not None and student.back is not None:
-            student = blended(student, ADDS)
+            student = blended(student, self.adds)
         model = self.model if student is None else to_model(student, self.model, body)
         scores = self.proxy(partial(model.encode, task=task, overflow="split"))
         behind = 0 if student is None else sum(each.numel() for each in student.body())

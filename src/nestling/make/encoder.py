@@ -8,6 +8,7 @@ saying what those say. Layers are as BERT has them (arXiv:1810.04805): a norm af
 Blocks that start from nothing need far more texts to be worth as much (docs/training.md).
 """
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,20 +132,14 @@ def prune_encoder(
     student = PrunedEncoder(size, seed)
     words, up, bias = (_words_beside if size.whole else _words_alone)(vectors, rows, counts + 0.5, size.words)
     student.start_from(np.concatenate([rows, words], axis=1), counts)
-    mine = {f"blocks.{number}.": f"blocks.{place}." for place, number in enumerate(keep)}
-    named = {name: each for name, each in known.tensors.items() if not name.startswith("blocks.")}
-    for theirs, own in mine.items():
-        layer = {name: each for name, each in known.tensors.items() if name.startswith(theirs)}
-        named |= {own + name.removeprefix(theirs): each for name, each in layer.items()}
     with torch.no_grad():
         student.up.weight.copy_(torch.from_numpy(up.T))
         student.up.bias.copy_(torch.from_numpy(bias))
-        places = named.pop("places")[: size.places]
-        student.places[: len(places)].copy_(places)
         for name, parameter in student.named_parameters():
-            if name in named:
-                both = min(len(parameter), len(named[name]))  # of `back` alone there may be more or fewer rows
-                parameter[:both].copy_(named[name][:both])
+            theirs = known.tensors.get(re.sub(r"^blocks\.(\d+)", lambda own: f"blocks.{keep[int(own[1])]}", name))
+            if theirs is not None:
+                both = min(len(parameter), len(theirs))  # of `places` and `back` there may be more or fewer rows
+                parameter[:both].copy_(theirs[:both])
     return student
 
 

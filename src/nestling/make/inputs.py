@@ -88,14 +88,14 @@ class Inputs:
         """Whose layers the blocks are."""
         source = self.body.encoder
         if source in shipped() or source.endswith(".nest"):
-            return load_transformer(source if source in shipped() else self.places.find(source))
+            return load_transformer(self._named(source))
         return load_teacher(str(self.places.find(source)), self.device) if source else None
 
     @cached_property
     def start(self) -> StaticModel | None:
         """A model whose rows those of its tokens start as."""
         source = self.recipe.get("train", {}).get("start")
-        return load_static(source if source in shipped() else self.places.find(source)) if source else None
+        return load_static(self._named(source)) if source else None
 
     @property
     def first(self) -> int:
@@ -201,6 +201,10 @@ class Inputs:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 said += [digest, each.column, each.leave_out, each.most]
         return json.dumps(said).encode()
+
+    def _named(self, source: str) -> str | Path:
+        """A shipped model's name, or a path."""
+        return source if source in shipped() else self.places.find(source)
 
     def _teacher(self, given: str | None) -> Teacher:
         table = self.recipe["teacher"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nestling.errors import ModelFileError
-from nestling.model.blocks import SEEN
+from nestling.model.blocks import BEHIND, SEEN
 from nestling.model.transformer import TransformerModel
 from nestling.teacher import Teacher
 from nestling.text.plan import check_plan, dump_plan
@@ -87,9 +87,9 @@ def _known_by_model(model: TransformerModel) -> Known:
         )
     up, bias = weights.pop("up.weight"), weights.pop("up.bias")
     rows = model.table.expanded()[: model.tokenizer.size, -len(up) :]
-    # Matrices lie (in, out) in a file, torch has them (out, in); `back` lies as torch has it.
+    # Matrices lie (in, out) in a file, torch has them (out, in), as all do that stand behind the sum.
     turned = {
-        name: each.T if name.endswith("weight") and name != "back.weight" else each for name, each in weights.items()
+        name: each.T if name.endswith("weight") and name not in BEHIND else each for name, each in weights.items()
     }
     tensors = {name: torch.from_numpy(np.array(each)) for name, each in turned.items()}
     return Known(model.name, model.tokenizer, as_seen(rows) @ up + bias, tensors, model.document.head or 0)

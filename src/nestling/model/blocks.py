@@ -24,6 +24,7 @@ STRIP = 16  # of which all columns are multiples: partial sums, and what a kerne
 MOST_COLUMNS = 65_536  # of which products of bytes add up to what int32 holds
 THETA, LOG_THETA = 10_000.0, 9.210340371976184  # of rotary positions
 TWO_OVER_PI, QUARTER_HIGH, QUARTER_LOW = 0.6366197723675814, 1.5707963267341256, 6.077100506506192e-11  # of a turn
+BEHIND = ("back.weight", "out.weight")  # matrices that stand behind the sum, and lie (out, in)
 SEEN, WITHIN, AROUND = 1e-7, 1e-6, 1e-12  # beside mean squares: of what is seen, within blocks, and around a mean
 
 

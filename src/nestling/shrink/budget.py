@@ -43,6 +43,11 @@ class Scheme:
     centroids: int = 0
     edge: int = 0
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Columns of each block of product codes."""
+        return block_widths(self.dim, *self.widths, edge=self.edge)
+
     def __str__(self) -> str:
         detail = {
             "product": f" {' and '.join(map(str, self.widths))} dims a code, {self.exact:,} exact rows",
@@ -130,14 +135,7 @@ def apply_scheme(model: StaticModel, scheme: Scheme, *, rounds: int = 25, seed: 
     smaller = smaller.with_table(smaller.table.cut(smaller.check_dim(scheme.dim)))
     rows, counts = smaller.table.expanded(), needed_counts(smaller)
     make: dict[str, Callable[[], Table]] = {
-        "product": lambda: to_products(
-            rows,
-            counts,
-            block_widths(scheme.dim, *scheme.widths, edge=scheme.edge),
-            scheme.exact,
-            rounds=rounds,
-            seed=seed,
-        ),
+        "product": lambda: to_products(rows, counts, scheme.blocks, scheme.exact, rounds=rounds, seed=seed),
         "centroids": lambda: to_centroids(rows, counts, scheme.centroids, rounds=rounds, seed=seed),
     }
     table = make[scheme.kind]() if scheme.kind in make else requantize(smaller.table, scheme.kind)
@@ -198,8 +196,8 @@ def _candidates(
         for size, smaller in pruned.items():
             fewer = prune_vocabulary(coded, size)
             for dim in dims:
-                if smaller.table.size * len(block_widths(dim, *widths, edge=limits.edge)) < budget:
-                    scheme = Scheme("product", size, dim, widths, edge=limits.edge)
+                scheme = Scheme("product", size, dim, widths, edge=limits.edge)
+                if smaller.table.size * len(scheme.blocks) < budget:
                     yield from _filled(smaller, fewer, scheme, budget)
 
 
@@ -228,8 +226,7 @@ def _filled(
     bare = with_exact(coded.table.cut(scheme.dim), rows, counts, 0)
     room = budget - file_size(without_counts(coded.with_table(bare)))
     beside = 2 + (2 if len(rows) <= 2**16 else 4)  # bytes of a scale and of an id
-    codes = len(block_widths(scheme.dim, *scheme.widths, edge=scheme.edge))
-    exact = min(room // (scheme.dim + beside - codes), len(rows) // 2)
+    exact = min(room // (scheme.dim + beside - len(scheme.blocks)), len(rows) // 2)
     if exact >= 0:
         table = with_exact(bare, rows, counts, exact)
         yield without_counts(coded.with_table(table)), replace(scheme, exact=exact)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError
 from nestling.files.parts import Parts
+from nestling.model.blocks import BEHIND
 from nestling.model.matrices import MOST_WORDS, SCALES, WORDS
 from nestling.model.pack import to_int8
 from nestling.model.rows import Int8Rows, ProductRows, Table
@@ -34,7 +35,8 @@ def with_small_body(
     tensors = dict(parts.tensors)
     for name, matrix in parts.tensors.items():
         if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
-            moment = None if name == BODY + "back.weight" else (moments or {}).get(name.removeprefix(BODY))
+            own = name.removeprefix(BODY)
+            moment = None if own in BEHIND else (moments or {}).get(own)
             small = _to_int8(matrix) if word == 1 else _to_words(matrix, word, seed, moment)
             tensors |= {name + suffix: each for suffix, each in small.items()}
     return TransformerModel(replace(parts, tensors=tensors))
