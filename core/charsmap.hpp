@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "buffer.hpp"
 #include "graphemes.hpp"
 
 namespace nestling {
@@ -48,7 +49,6 @@ class Charsmap {
 
   // Appends the text with clusters replaced, as tokenizers' Precompiled does: a cluster of less than 6 bytes as a whole
   // if it begins with a key, otherwise each character.
-  template <class Buffer>
   void normalize(const uint8_t* p, const uint8_t* end, Buffer& out) const {
     const Joins& map = joins();
     while (p < end) {

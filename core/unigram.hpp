@@ -14,8 +14,10 @@
 #include <atomic>
 #include <vector>
 
+#include "buffer.hpp"
 #include "charsmap.hpp"
 #include "trie.hpp"
+#include "white_space.hpp"
 #include "word_cache.hpp"
 
 namespace nestling {
@@ -48,79 +50,11 @@ inline const CodePoints& albert_code_points() {
 }
 
 inline constexpr uint8_t kMark[3] = {0xE2, 0x96, 0x81};  // U+2581
+static_assert(sizeof kMark <= Buffer::kFront, "a mark is written before a text's first byte");
 
 NEST_INLINE bool at_mark(const uint8_t* p, const uint8_t* end) {
   return *p == kMark[0] && end - p >= 3 && p[1] == kMark[1] && p[2] == kMark[2];
 }
-
-// The size of the White_Space character at p < end, 0 if there is another.
-inline size_t white_space(const uint8_t* p, const uint8_t* end) {
-  const size_t left = static_cast<size_t>(end - p);
-  if (*p < 0x80) return *p == ' ' || (*p >= 9 && *p <= 13);
-  if (*p == 0xC2) return left >= 2 && (p[1] == 0x85 || p[1] == 0xA0) ? 2 : 0;
-  if (left < 3 || *p < 0xE1 || *p > 0xE3) return 0;
-  const uint32_t code = uint32_t{*p & 15u} << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
-  const bool is = code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 ||
-                  code == 0x202F || code == 0x205F || code == 0x3000;
-  return is ? 3 : 0;
-}
-
-// The size of the White_Space character before p > begin, 0 if there is another.
-inline size_t white_space_before(const uint8_t* begin, const uint8_t* p) {
-  const uint8_t* start = p - 1;
-  while (start > begin && (*start & 0xC0) == 0x80) --start;
-  const size_t size = static_cast<size_t>(p - start);
-  return white_space(start, p) == size ? size : 0;
-}
-
-inline const uint8_t* skip_white_space(const uint8_t* p, const uint8_t* end) {
-  while (p < end) {
-    const size_t size = white_space(p, end);
-    if (size == 0) break;
-    p += size;
-  }
-  return p;
-}
-
-inline const uint8_t* drop_white_space(const uint8_t* begin, const uint8_t* end) {
-  while (end > begin) {
-    const size_t size = white_space_before(begin, end);
-    if (size == 0) break;
-    end -= size;
-  }
-  return end;
-}
-
-// Bytes that grow, and are used again for the next text. kFront of them may be written before the first.
-class Buffer {
- public:
-  static constexpr size_t kFront = sizeof kMark;
-
-  void clear() { size_ = kFront; }
-  uint8_t* begin() { return bytes_.data() + kFront; }
-  uint8_t* end() { return bytes_.data() + size_; }
-  bool empty() const { return size_ == kFront; }
-
-  NEST_INLINE void push(uint8_t byte) { *room(1) = byte, ++size_; }
-  NEST_INLINE void append(const uint8_t* p, size_t size) {
-    if (size > 0) memcpy(room(size), p, size), size_ += size;
-  }
-  // At least so many bytes to be written to, then taken by `take`.
-  NEST_INLINE uint8_t* room(size_t size) {
-    if (NEST_UNLIKELY(bytes_.size() - size_ < size)) bytes_.resize(size_ + size + bytes_.size());
-    return bytes_.data() + size_;
-  }
-  void take(const uint8_t* end) { size_ = static_cast<size_t>(end - bytes_.data()); }
-
-  void release_if_over(size_t limit) {
-    if (bytes_.size() > limit) bytes_ = std::vector<uint8_t>(kFirst), clear();
-  }
-
- private:
-  static constexpr size_t kFirst = 1024;
-  std::vector<uint8_t> bytes_ = std::vector<uint8_t>(kFirst);
-  size_t size_ = kFront;
-};
 
 // What a thread needs to tokenize one text after the other. It may serve several models, but forgets its words between.
 struct UnigramScratch {

@@ -204,11 +204,12 @@ def speed(
 def card(source: str, results: Path | None, out: Path) -> None:
     """Write a model's card for a hub, from what the model says of itself and from result files."""
     with extra("score", "nestling card"):
-        from nestling.model.load import load, shipped
+        from nestling.model.load import load, locate
         from nestling.safe import write_text
         from nestling.score.card import full_card
         from nestling.score.results import read_results
-    model, path = load(source), shipped().get(source, Path(source))
+    path = locate(source)
+    model = load(path)
     if path.is_dir():
         raise InputError(f"{source} is a folder.", "A card is of one .nest file.", "Save the model as one first.")
     read = read_results(results) if results else None

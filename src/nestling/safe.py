@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nestling.errors import InputError, ModelFileError
 
 MAX_JSON_BYTES = 100_000_000
 MAX_HEADER_BYTES = 10_000_000
+MOST_VALUES = 2**48  # of a tensor, and of each of its sides
 NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
                "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}  # fmt: skip
 
@@ -186,10 +188,9 @@ def _check_header(path: Path, header: Any, body: int) -> None:
         if name == "__metadata__":
             continue
         shape, offsets = _shape_and_offsets(path, name, entry)
-        count = 1
-        for side in shape:
-            count *= side
-        if count * np.dtype(NUMPY_TYPES[entry["dtype"]]).itemsize != offsets[1] - offsets[0]:
+        itemsize = np.dtype(NUMPY_TYPES[entry["dtype"]]).itemsize
+        huge = prod(max(side, 1) for side in shape) >= MOST_VALUES  # numpy refuses it beside a side of 0, too
+        if huge or prod(shape) * itemsize != offsets[1] - offsets[0]:
             raise _damaged(path, f"tensor {name!r} whose shape {shape} disagrees with its bytes")
         spans.append(offsets)
     end = 0
@@ -203,7 +204,7 @@ def _check_header(path: Path, header: Any, body: int) -> None:
 
 def _shape_and_offsets(path: Path, name: str, entry: Any) -> tuple[list[int], tuple[int, int]]:
     def whole_numbers(value: Any) -> bool:
-        return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**48 for v in value)
+        return isinstance(value, list) and all(type(v) is int and 0 <= v < MOST_VALUES for v in value)
 
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _damaged(path, f"tensor {name!r} without dtype, shape and data_offsets")

@@ -1,6 +1,7 @@
 """Where a model lies: a path is a path, `owner/name` is a hub id, looked up in the local cache first."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,15 +11,18 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WANTED = ["*.json", "*.safetensors", "*.nest", "*.onnx", "README.md", "*/*.json", "*/*.safetensors"]
 
 
-def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
-    """A local file or folder, or the local copy of a hub repository (downloaded if the cache lacks it)."""
+def find_folder(source: str | Path, *, revision: str | None = None, names: Iterable[str] = ()) -> Path:
+    """A local file or folder, or the local copy of a hub repository (downloaded if the cache lacks it).
+
+    names: what else could have been given, for the error.
+    """
     if not isinstance(source, (str, Path)):
         raise InputTypeError(
             f"A source of type {type(source).__name__} was given;",
             "a str or a Path was expected.",
             "Pass one of these.",
         )
-    path = _local(source)
+    path, known = _local(source), ", ".join(names)
     if path and revision is not None:
         raise InputError(
             f"revision={revision!r} came with {source}, which is here.",
@@ -28,8 +32,8 @@ def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
     if not path and not _is_hub_id(source):
         raise InputError(
             f"{str(source) or repr('')} is not there.",
-            "A file, a folder or a hub id (owner/name) was expected.",
-            "Check the path.",
+            f"A file, a folder, a hub id (owner/name){f' or one of {known}' if known else ''} was expected.",
+            "Check the spelling.",
         )
     return path or _from_hub(str(source), revision)
 

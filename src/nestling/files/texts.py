@@ -9,7 +9,7 @@ line ends of Unicode stay inside their texts.
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -152,9 +152,9 @@ def _read_table(path: Path, column: str | None, delimiter: str) -> Iterator[str]
 
 def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table, each with the number of its last line."""
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    reader = csv_reader(_lines(path), delimiter)
     try:
-        while (row := _next_row(reader)) is not None:
+        for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
         raise InputError(
@@ -164,13 +164,11 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
-    """The next row, however long its fields; the limit belongs to the process, and is put back."""
-    before = csv.field_size_limit(LONGEST_FIELD)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(before)
+def csv_reader(lines: Iterable[str], delimiter: str) -> Any:
+    """A strict csv.reader of fields of any length. Their limit belongs to the process and is raised for good: to put it
+    back would break off what other threads read."""
+    csv.field_size_limit(max(LONGEST_FIELD, csv.field_size_limit()))
+    return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
 def _read_parquet(path: Path, column: str | None) -> Iterator[str]:

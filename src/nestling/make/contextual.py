@@ -61,11 +61,12 @@ def new_student(
 
 
 def moments_of(student: Student, model: StaticModel, body: Body, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Moments of what goes into the maps of a student (moments.py) while it reads the first 1,024 of the texts. model:
-    whose tokenizer it has."""
-    tokens = bags(model, texts[:TEXTS_AT_ONCE])
-    places, most = np.arange(len(tokens.lengths)), body.tokens - 1
-    return input_moments(student, lambda: pool(student, tokens, places, most))
+    """Moments of what goes into the maps of a student (moments.py) while it reads the first 1,024 of the texts, all
+    of one length at a time, as padding is not to count. model: whose tokenizer it has."""
+    tokens, most = bags(model, texts[:TEXTS_AT_ONCE]), body.tokens - 1
+    lengths = np.minimum(tokens.lengths, most)
+    alike = [np.flatnonzero(lengths == length) for length in np.unique(lengths[lengths > 0])]
+    return input_moments(student, lambda: [pool(student, tokens, places, most) for places in alike])
 
 
 def with_rows(student: Student, rows: Floats) -> Student:

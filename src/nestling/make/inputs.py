@@ -114,6 +114,11 @@ class Inputs:
         last = self.first + self.looks.texts if self.looks.texts else None
         return list(dict.fromkeys(chain(self.corpus.texts(0, last), *self.sides)))
 
+    @property
+    def learnt(self) -> list[str]:
+        """All texts but those that are held out."""
+        return self.texts[self.first :]
+
     @cached_property
     def sides(self) -> list[tuple[str, str]]:
         """The pairs of texts that belong together."""

@@ -158,10 +158,10 @@ class Run:
         return make_student.with_body_of(coded, trained, self.recipe.get("routes", {}))
 
     def moments(self, student: "Student", coded: TransformerModel) -> dict[str, npt.NDArray[np.float64]]:
-        """Of what is multiplied by the student's matrices as it reads texts that are held out: (in, in), by name."""
+        """Of what is multiplied by the student's matrices as it reads texts that it learnt from: (in, in), by name."""
         from nestling.make.contextual import moments_of
 
-        seen = moments_of(student, table_alone(coded), self.inputs.body, self.inputs.held_out)
+        seen = moments_of(student, table_alone(coded), self.inputs.body, self.inputs.learnt)
         return {f"{name}.weight": each[:-1, :-1].numpy() for name, each in seen.items()}
 
     def taught(self, model: StaticModel) -> "tuple[TransformerModel, Student]":
@@ -175,7 +175,7 @@ class Run:
         if encoder:
             self.key.update(encoder.fingerprint.encode())
         self.key.update(f"{model.fingerprint} {model.document}".encode())
-        start = cache(lambda: make_student.new_student(model, body, self.seed, encoder, self.inputs.held_out))
+        start = cache(lambda: make_student.new_student(model, body, self.seed, encoder, self.inputs.learnt))
 
         def code() -> TransformerModel:
             untrained, rows = make_student.to_model(make_student.stirred(start()), model, body), list[Row]()
@@ -236,7 +236,7 @@ class Run:
         from nestling.make.lessons import with_tasks
 
         assert lessons.pairs is not None, "a recipe with [tasks] has pairs"
-        texts = self.inputs.texts[self.inputs.first :]
+        texts = self.inputs.learnt
         anchors = [texts[place] for place in np.unique(lessons.pairs[:, 0])]
         return with_tasks(lessons, self.inputs.asked(anchors), model.table.size)
 
@@ -265,7 +265,7 @@ class Run:
         from nestling.make import learn
 
         lessons, judged = self.lessons
-        texts, first = self.inputs.texts[self.inputs.first :], self.inputs.texts[: self.inputs.first]
+        texts, first = self.inputs.learnt, self.inputs.texts[: self.inputs.first]
         rounds = settings(Repairing, self.recipe, "repair")
         how = self.training("repair")
         return learn.repair(coded, full, texts, lessons, (first, judged), how, rounds, self.device, self.progress)

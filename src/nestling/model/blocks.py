@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 STRIP = 16  # of which all columns are multiples: partial sums, and what a kernel works on at once
 MOST_COLUMNS = 65_536  # of which products of bytes add up to what int32 holds
+MOST_TURNS = 1 << 24  # tokens times columns of a head
 THETA, LOG_THETA = 10_000.0, 9.210340371976184  # of rotary positions
 TWO_OVER_PI, QUARTER_HIGH, QUARTER_LOW = 0.6366197723675814, 1.5707963267341256, 6.077100506506192e-11  # of a turn
 BEHIND = ("back.weight", "out.weight")  # matrices that stand behind the sum, and lie (out, in)
@@ -144,6 +145,8 @@ def read_blocks(tensors: Mapping[str, Array], stride: int, head: int, longest: i
     if any(each % STRIP for each in columns) or max(columns) > MOST_COLUMNS or head < 1 or dim % head:
         most = f"at most {MOST_COLUMNS:,}, and heads that add up to {dim}"
         raise ValueError(f"columns {sorted(columns)}, expected multiples of {STRIP}, {most}")
+    if longest * head > MOST_TURNS:
+        raise ValueError(f"{longest:,} tokens in heads of {head:,} columns, expected at most {MOST_TURNS:,} of both")
     turns = None if encoder else rotary_positions(longest, head)
     return Blocks(
         inner, stride - seen, seen, dim, head, longest, up, blocks, input_norm, last, weigh, back, out, turns, places

@@ -80,12 +80,18 @@ def load_static(source: str | Path) -> StaticModel:
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
     """The file or folder that `load` reads. A Path is never a shipped name."""
-    return find_folder(shipped().get(source, source) if isinstance(source, str) else source, revision=revision)
+    known = shipped()
+    found = known.get(source, source) if isinstance(source, str) else source
+    return find_folder(found, revision=revision, names=known)
 
 
 def _open(path: Path) -> Model:
-    nests = [path] if path.is_file() else sorted(path.glob("*.nest"))
-    if len(nests) == 1:
+    nests = sorted(path.glob("*.nest")) if path.is_dir() else [path]
+    if len(nests) > 1:
+        raise InputError(
+            f"{path} holds {len(nests)} .nest files.", "One model was expected.", f"Name one, such as {nests[0]}."
+        )
+    if nests:
         return _model(*read_nest(nests[0]))
     from nestling.files.foreign import read_folder
 

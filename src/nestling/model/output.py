@@ -85,10 +85,13 @@ def _unit_sums(sums: Floats) -> Floats:
     return unit
 
 
-def unit_rows(rows: Floats) -> Floats:
-    """Rows at unit length; rows of zeros stay zeros. (n, d) float32 -> (n, d) float32."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    unit: Floats = (rows / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+def unit_rows(rows: Array) -> Floats:
+    """Rows of any finite numbers at unit length; rows of zeros stay zeros. (n, d) -> (n, d) float32."""
+    largest = np.abs(rows.astype(np.float64)).max(axis=1, initial=0, keepdims=True)
+    fits = (largest == 0) | ((largest > 1e-15) & (largest < 1e15))  # as do the squares of such values
+    scaled = (rows / np.where(fits, 1, largest)).astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))
+    unit: Floats = (scaled / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
     return unit
 
 
@@ -113,7 +116,7 @@ def cosine_matrix(queries: npt.ArrayLike, documents: npt.ArrayLike, dims: Sequen
         )
         packed: Floats = signs_left @ signs_right.T / np.float32(max(bits, 1))
         return packed
-    cosines: Floats = unit_rows(left.astype(np.float32)) @ unit_rows(right.astype(np.float32)).T
+    cosines: Floats = unit_rows(left) @ unit_rows(right).T
     return cosines
 
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from numbers import Integral, Real
+from numbers import Real
 from os import PathLike, fspath
 from pathlib import Path
 from types import UnionType
 from typing import Any, cast
 
-from nestling.errors import InputError, InputTypeError
+from nestling.errors import InputError, InputTypeError, whole_number
 from nestling.search.model import Embedder
 from nestling.search.words import Wording
 
@@ -35,10 +35,7 @@ def check_query(query: object) -> Wording:
 
 def check_limits(top: object, min_score: object) -> None:
     """top: a whole number from 1. min_score: None or a number."""
-    if not isinstance(top, Integral):
-        raise InputTypeError(f"top={top!r} is no whole number.", "It is 1 or more.", "Leave it out for 10 hits.")
-    if top < 1:
-        raise InputError(f"top={top} asks for no hits.", "It is 1 or more.", "Leave it out for 10 hits.")
+    whole_number("top", top, 1)
     if min_score is None:
         return
     if not isinstance(min_score, Real):
@@ -49,7 +46,10 @@ def check_limits(top: object, min_score: object) -> None:
 
 def check_paths(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[Path]:
     """One path, or several, as paths."""
-    return [Path(fspath(path)) for path in _several("paths", paths, str | PathLike)]
+    names = [fspath(path) for path in _several("paths", paths, str | PathLike)]
+    if "" in names:
+        raise InputError("An empty path was given.", "A file or a folder was expected.", 'Pass "." for this one.')
+    return [Path(name) for name in names]
 
 
 def check_columns(columns: str | Iterable[str] | None) -> list[str] | None:

@@ -6,6 +6,8 @@ walk goes level by level anyway, so it is enough to turn each pattern into a reg
 """
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,14 +19,7 @@ _TOKEN = re.compile(
     | \\?(?P<literal>.)""",
     re.DOTALL | re.VERBOSE,
 )
-_WILD = {
-    "all": ".*",
-    "leading": "(?:.*/)?",
-    "middle": "(?:/.*)?",
-    "trailing": "/.+",
-    "star": "[^/]*",
-    "one": "[^/]",
-}
+_WILD = {"all": ".*", "leading": "(?:.*?/)??", "middle": "(?:/.*?)??", "trailing": "/.+", "one": "[^/]"}
 
 
 @dataclass(frozen=True)
@@ -54,10 +49,10 @@ class Rules:
 
 def read_rules(folder: Path) -> Rules:
     """The rules of `folder`/.gitignore; without such a file, or with one that cannot be read, no rules."""
-    try:
-        lines = (folder / ".gitignore").read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
-    except OSError:
-        lines = []
+    file, lines = folder / ".gitignore", list[str]()
+    with suppress(OSError):
+        if file.is_file():  # a pipe would be waited for
+            lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     patterns = [pattern for line in reversed(lines) if (pattern := _parse(line))]
     return Rules(folder.as_posix(), tuple(patterns))
 
@@ -101,8 +96,34 @@ def _parse(line: str) -> Pattern | None:
 
 
 def _regex(glob: str) -> str:
-    """A glob relative to its folder as a regular expression."""
-    return "".join(map(_piece, _TOKEN.finditer(glob)))
+    """A glob relative to its folder as a regular expression.
+
+    What a wildcard and the letters up to the next one have found is not tried again (atomic groups): the nearest place
+    leaves the most room for what follows. So the time grows with a path, however many wildcards there are.
+    """
+    parts: list[list[re.Match[str]]] = [[]]
+    for token in _TOKEN.finditer(glob):
+        if token.lastgroup == "middle":
+            parts.append([])
+        parts[-1].append(token)
+    *firsts, last = map(_between_folders, parts)
+    return "".join(f"(?>{first}(?=/))" for first in firsts) + last
+
+
+def _between_folders(tokens: Sequence[re.Match[str]]) -> str:
+    """The tokens from one `**` to the next."""
+    done = letters = ""
+    star = False  # before the letters, in this level of folders
+    for token in tokens:
+        if token.lastgroup == "star":
+            done += f"(?>[^/]*?{letters})" if star else letters
+            letters, star = "", True
+        elif token["literal"] == "/" or token.lastgroup == "trailing":
+            done += "[^/]*" * star + letters + _piece(token)
+            letters, star = "", False
+        else:
+            letters += _piece(token)
+    return done + "[^/]*" * star + letters
 
 
 def _piece(token: re.Match[str]) -> str:

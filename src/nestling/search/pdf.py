@@ -18,6 +18,7 @@ def pdf_text(path: Path) -> str:
         raise Unreadable("PDF needs the package pypdf: pip install 'nestling[pdf]'") from error
     logging.getLogger("pypdf").addHandler(_SILENT)
     try:
-        return "\f".join(page.extract_text().replace("\f", " ") for page in pypdf.PdfReader(path).pages)
+        text = "\f".join(page.extract_text().replace("\f", " ") for page in pypdf.PdfReader(path).pages)
+        return text.encode("utf-8", "replace").decode()  # a font can spell half a character
     except (pypdf.errors.PyPdfError, *_DAMAGE) as error:
         raise Unreadable(f"damaged or locked PDF: {str(error) or type(error).__name__}") from error

@@ -41,7 +41,7 @@ def _sections(text: str, path: Path, columns: Sequence[str] | None) -> Iterable[
             return sections(text, markdown(text))
         case ".rst":
             return sections(text, rst(text))
-        case ".html" | ".htm" | ".xhtml":
+        case ".html" | ".htm" | ".xhtml" | ".svg":
             return sections(*html(text))
         case suffix if suffix in TABLES:
             return TABLES[suffix](text, columns)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import click
 
+from nestling.model.inspect import printable
 from nestling.search.results import Hit, Report
 from nestling.search.snippet import clean
 
@@ -115,8 +116,8 @@ def _hit_as_json(hit: Hit) -> dict[str, object]:
 
 
 def _printable(path: str) -> str:
-    """A path that any terminal can take, even where its name is no text."""
-    return clean(os.fsencode(path).decode("utf-8", "replace"))
+    """A path that any terminal can take on one line, even where its name is no text."""
+    return printable(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def _count(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from nestling.files.texts import LONGEST_FIELD
+from nestling.files.texts import csv_reader
 from nestling.search.decode import Unreadable
 from nestling.search.outline import Section
 
@@ -55,8 +55,7 @@ def json_lines(text: str, columns: Sequence[str] | None) -> Iterator[Section]:
 def _records(text: str) -> list[tuple[int, list[str]]]:
     """Each record with its first line. The delimiter: of comma, semicolon and tab, the first line's favourite."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    csv.field_size_limit(LONGEST_FIELD)  # of the process, not of a reader; raised and never lowered
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv_reader(io.StringIO(text, newline=""), delimiter)
     records, line = [], 1
     try:
         for row in reader:

@@ -74,7 +74,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 
 
 def _is_of_use(entry: os.DirEntry[str]) -> bool:
-    """No pipe or device, no link to a folder; but a link to nothing, which reading will report."""
+    """No pipe or device, no link to one or to a folder; but a link to nothing, which reading will report."""
     if entry.is_symlink():
-        return not Path(entry.path).is_dir()
+        return entry.is_file() or not Path(entry.path).exists()
     return entry.is_dir() or entry.is_file()

@@ -32,13 +32,15 @@ def with_small_body(
     codes of words of so many values side by side, of a book for each matrix. moments: of what is multiplied by a matrix
     (in, out), by its name: (in, in); what rounding a row of it does to a product, the rows after it then take back."""
     parts = model.parts()
+    body = {name.removeprefix(BODY): each for name, each in parts.tensors.items() if name.startswith(BODY)}
+    if strange := set(moments or {}) - set(body):
+        raise ValueError(f"moments of {', '.join(sorted(strange))}, which are no matrices of {model.name}")
     tensors = dict(parts.tensors)
-    for name, matrix in parts.tensors.items():
-        if name.startswith(BODY) and matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
-            own = name.removeprefix(BODY)
-            moment = None if own in BEHIND else (moments or {}).get(own)
+    for name, matrix in body.items():
+        if matrix.dtype == np.float32 and min(matrix.shape) > 1 < matrix.ndim:
+            moment = None if name in BEHIND else (moments or {}).get(name)
             small = _to_int8(matrix) if word == 1 else _to_words(matrix, word, seed, moment)
-            tensors |= {name + suffix: each for suffix, each in small.items()}
+            tensors |= {BODY + name + suffix: each for suffix, each in small.items()}
     return TransformerModel(replace(parts, tensors=tensors))
 
 
