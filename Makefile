@@ -9,10 +9,11 @@ CORE := pyproject.toml $(wildcard core/*.hpp core/*.cpp core/tables/*.inc) core/
 demo: .venv/base
 	@echo; echo '$$ nestling models'
 	@$(BIN)/nestling models
-	@echo; echo '$$ nestling search "what happens when the disk is full while saving" README.md docs src --top 3'
-	@$(BIN)/nestling search "what happens when the disk is full while saving" README.md docs src --top 3
-	@echo; echo '$$ nestling search "how does a text become a vector" README.md docs src --top 3'
-	@$(BIN)/nestling search "how does a text become a vector" README.md docs src --top 3
+	@echo; echo '$$ nestling search "what happens when the disk is full while saving" docs src --top 3'
+	@$(BIN)/nestling search "what happens when the disk is full while saving" docs src --top 3
+	@echo; echo '$$ nestling search "how does a text become a vector" docs src --top 3'
+	@$(BIN)/nestling search "how does a text become a vector" docs src --top 3
+	@echo; echo "Here on, type: source .venv/bin/activate"
 
 # With the core, and again without it what could differ; then the core alone, by fuzzers and sanitizers.
 test: .venv/test .venv/web
@@ -37,6 +38,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/blocks.py
 	$(BIN)/python benchmarks/bits.py
 	$(BIN)/python benchmarks/routes.py
+	$(BIN)/python benchmarks/order.py
 	for model in nano static micro mini; do $(BIN)/nestling compare $(RESULTS)/scores/$$model \
 		$$(ls -d $(RESULTS)/scores/* | grep -v -e @ -e /$$model$$) --suite broad --json > $(RESULTS)/compare_$$model.json; done
 	for peer in $(PEERS); do $(BIN)/nestling probe $$peer --out $(RESULTS)/probes/$$(basename $$peer).json || exit 1; done

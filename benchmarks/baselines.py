@@ -11,12 +11,11 @@ benchmarks/results/validity.json; and static's scores beside the published ones 
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
 
 from nestling.errors import NestlingError
-from nestling.make.recipe import cache_folder
+from nestling.make.recipe import cache_folder, data_folder
 from nestling.model.load import shipped
 from nestling.score.encoders import load_encoder, with_tiers
 from nestling.score.results import published, read_results
@@ -34,7 +33,7 @@ OURS, TIERS = tuple(shipped()), (128, 64, 32)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--only", help="Score this one alone.")
     given = parser.parse_args()
     data = given.data

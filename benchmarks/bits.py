@@ -8,19 +8,17 @@ benchmarks/results/bits.json.
 """
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from proxy import Proxy
 
 from nestling.make.contextual import to_model, with_body_of
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
 from nestling.make.run import Run
 from nestling.shrink.budget import file_size
 from nestling.shrink.transformer import table_alone, with_small_body
-
-sys.path.insert(0, str(Path(__file__).parent))
-from proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/bits.json"

@@ -10,7 +10,6 @@ how fast each is, anew, which no training changes.
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from proxy import Proxy, first_pairs
 
 from nestling.make.contextual import blended, new_student, to_model
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
@@ -31,9 +31,6 @@ from nestling.model.common import Model
 from nestling.model.load import load_transformer
 from nestling.model.static import StaticModel
 from nestling.teacher import load_teacher
-
-sys.path.insert(0, str(Path(__file__).parent))
-from proxy import Proxy, first_pairs
 
 ROOT = Path(__file__).parent.parent
 PATH = ROOT / "benchmarks/results/blocks.json"

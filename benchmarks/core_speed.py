@@ -5,7 +5,7 @@
 All on real texts that are distinct, one library in turn with another, each in a process of its own (score/speed.py): a
 29.5k x 256 table as int8 with a scale a row, as int8 with one scale (model2vec's form) and as float32, and nano, beside
 model2vec on the very same float32 table. Then token ids beside `tokenizers`, and one text over and over: the floor.
-Needs ../shared (or NESTLING_DATA), nano's cache (make nano), and a machine that does nothing else.
+Needs ../shared (or NESTLING_DATA), and a machine that does nothing else.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 import nestling
 from nestling.files.parts import Document, Parts
-from nestling.make.recipe import cache_folder
+from nestling.make.recipe import cache_folder, data_folder
 from nestling.model.static import StaticModel
 from nestling.safe import write_text
 from nestling.score.processes import HEAD, cold_start
@@ -38,7 +38,7 @@ from nestling.text.tokenizer import TextTokenizer
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "core_speed.json"
-DATA = Path(os.environ.get("NESTLING_DATA", ROOT.parent / "shared"))
+DATA = data_folder()
 ROUNDS = 5
 
 
@@ -67,11 +67,10 @@ def main() -> None:
 
 def tables(scratch: Path) -> list[str]:
     """What is measured: our four models, and model2vec on the float32 table and on nano."""
-    (distilled,) = cache_folder().glob("make/nano-*/distilled.nest")
-    rows = nestling.load(distilled).table.expanded()
     tokenizer = check_plan((DATA / "peers/potion-base-4M-int8/tokenizer.json").read_text(encoding="utf-8"), "potion")
     size = len(tokenizer["model"]["vocab"])
-    rows = np.resize(rows, (size, 256)).astype(np.float32)  # real rows; which token has which changes no speed
+    rows = nestling.load("static").table.expanded()
+    rows = np.resize(rows, (size, 256))  # real rows; which token has which changes no speed
     packed = PackedTokenizer.of(tokenizer, "float32")
     whole = StaticModel(Parts(Document("float", 256, (256,), name="float32", drop=(1,)), {"rows": rows}, packed))
     whole.save(scratch / "float32.nest")
@@ -197,7 +196,8 @@ class Rounds:
     def __init__(self, path: str) -> None:
         here = [sys.executable, "-c", f"import core_speed; core_speed.serve_rounds({path!r})"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self._process = subprocess.Popen(here, cwd=Path(__file__).parent, **pipes)  # type: ignore[call-overload]
+        found = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        self._process = subprocess.Popen(here, env=found, **pipes)  # type: ignore[call-overload]
 
     def __enter__(self) -> "Rounds":
         self.start(1)

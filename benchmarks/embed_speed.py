@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from nestling.files.texts import read_texts
+from nestling.make.recipe import data_folder
 from nestling.safe import write_text
 
 RESULT = Path(__file__).parent / "results" / "embed_speed.json"
@@ -37,7 +38,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,7 +10,6 @@ and not written.
 
 import argparse
 import json
-import os
 import platform
 import random
 import sys
@@ -30,7 +29,7 @@ import tokenizers
 
 import nestling
 from nestling.files.parts import POOLINGS
-from nestling.make.recipe import cache_folder
+from nestling.make.recipe import cache_folder, data_folder
 from nestling.model.layout import lay_out
 from nestling.model.native import native_model
 from nestling.model.rows import CentroidRows, FloatRows, Int4Rows, Int8Rows, ProductRows, Table
@@ -451,7 +450,7 @@ def failures(report: dict[str, Any]) -> Iterable[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--tokenizer")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()

@@ -7,7 +7,6 @@ Needs ../shared (or NESTLING_DATA), and a machine that does nothing else.
 """
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 import nestling
 from nestling.make.corpus import Corpus
+from nestling.make.recipe import data_folder
 from nestling.model.layout import lay_out
 from nestling.model.native import CoreReader, native_model
 from nestling.model.static import StaticModel
@@ -27,7 +27,7 @@ from nestling.text.native import core_module
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "kernels.json"
-DATA = Path(os.environ.get("NESTLING_DATA", ROOT.parent / "shared"))
+DATA = data_folder()
 TEXTS = {"static": 40_000, "micro": 2_000, "mini": 500}
 ROUNDS = 5
 

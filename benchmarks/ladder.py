@@ -10,7 +10,6 @@ changes one thing of the rung "Matryoshka dims". Writes benchmarks/results/ladde
 import argparse
 import copy
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from proxy import Proxy, first_pairs
+from references import TOKENS, centroids, one_scale
 
 from nestling.make import learn
 from nestling.make.distil import distil
@@ -31,10 +32,6 @@ from nestling.score import plots
 from nestling.shrink.budget import file_size, shrink_to_budget, without_counts
 from nestling.shrink.codebook import block_widths, to_products
 from nestling.shrink.vocabulary import prune_vocabulary
-
-sys.path.insert(0, str(Path(__file__).parent))
-from proxy import Proxy, first_pairs
-from references import TOKENS, centroids, one_scale
 
 ROOT = Path(__file__).parent.parent
 PAIRS = 60_000

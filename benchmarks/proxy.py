@@ -8,7 +8,6 @@ from three that they never learn from. x 100. Clustering moves by a point of luc
 """
 
 import argparse
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import v_measure_score
 
 import nestling
+from nestling.make.recipe import data_folder
 from nestling.model.output import unit
 from nestling.score.sts import spearman
 
@@ -117,7 +117,7 @@ def _mean(values: Iterable[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--dim", type=int)
     given = parser.parse_args()
     proxy = Proxy(given.data)

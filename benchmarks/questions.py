@@ -10,7 +10,6 @@ benchmarks/results/questions.json.
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 import nestling
-from nestling.make.recipe import cache_folder
+from nestling.make.recipe import cache_folder, data_folder
 from nestling.score.encoders import embed_once
 from nestling.search.chunk import passages
 from nestling.search.decode import Unreadable
@@ -50,7 +49,7 @@ class Remembering:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     data = parser.parse_args().data
     asked = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
     found = [passage for path in walk([data]) if isinstance(path, Path) for passage in passages_of(path)]

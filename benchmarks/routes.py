@@ -8,7 +8,6 @@ benchmarks/results/routes.json.
 
 import argparse
 import json
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import nestling
+from nestling.make.recipe import data_folder
 from nestling.model.common import Model
 from nestling.score.encoders import Own, Role, embed_once
 from nestling.score.results import averages, read_results
@@ -50,7 +50,7 @@ class Routed(Own):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["micro"])
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     given = parser.parse_args()
     lines = []
     for name in given.models:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from nestling.files.texts import read_texts
+from nestling.make.recipe import data_folder
 
 RESULT = Path(__file__).parent / "results" / "search_speed.json"
 WANTED = 100_000_000
@@ -27,7 +28,7 @@ QUERY = "how does a bill become a law"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -253,6 +253,15 @@ def routes() -> str:
     return table(["model", "query / document", "mean of types", *types], rows)
 
 
+def order() -> str:
+    """How alike models find the same words in another order, a negation, and a paraphrase."""
+    report = results("order")
+    names = {"reordered": "words in another order", "negated": "negated", "paraphrased": "paraphrased"}
+    rows = [[line["model"].rpartition("/")[2], *(f"{line[name]:.3f}" for name in names)] for line in report["lines"]]
+    note = f"Mean cosines of {report['pairs']['reordered']} pairs each."
+    return f"{table(['model', *names.values()], rows)}\n\n{note}"
+
+
 def speed() -> str:
     """Ratios to nano, on new texts of the corpus, one thread; latency, cold start and memory."""
     report = results("speed")
@@ -436,6 +445,9 @@ def exactness() -> str:
     names = {"english": "real English", "multilingual": "many scripts", "code points": "every code point"}
     rows = []
     for name, each in report["tokenizers"].items():
+        if "not compared" in each:
+            rows.append([name, "not compared", *[""] * (len(names) + 2)])
+            continue
         done = {key: each["stages"][key]["texts"] for key in names}
         fuzzed = each["texts"] - sum(done.values())
         rows.append([name, each["type"], *(f"{count:,}" for count in (*done.values(), fuzzed)), each["mismatches"]])
@@ -496,6 +508,7 @@ TABLES: dict[str, Callable[[], str]] = {
         blocks,
         bits,
         routes,
+        order,
         transformer_speed,
         kernels,
         validity,

@@ -9,7 +9,6 @@ Trains on the first texts of corpus/english.parquet, with the charsmap of multil
 import argparse
 import base64
 import json
-import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, trainers
 from tokenizers import normalizers as norm
 from tokenizers import pre_tokenizers as split
 
-from nestling.make.recipe import cache_folder
+from nestling.make.recipe import cache_folder, data_folder
 
 TEXTS, PIECES = 150_000, 30_000
 SPECIAL = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
@@ -25,7 +24,7 @@ SPECIAL = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NESTLING_DATA") or "../shared"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     texts = pq.read_table(parser.parse_args().data / "corpus/english.parquet", columns=["text"])["text"]
     teacher = json.loads((cache_folder() / "teachers/multilingual-e5-small/tokenizer.json").read_text("utf-8"))
     charsmap = base64.b64decode(teacher["normalizer"]["normalizers"][0]["precompiled_charsmap"])

@@ -6,24 +6,15 @@
 #include <cstring>
 #include <string>
 
-#if defined(__GNUC__) || defined(__clang__)
 #define NEST_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NEST_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define NEST_INLINE inline __attribute__((always_inline))
 #define NEST_NOINLINE __attribute__((noinline))
+#define NEST_PREFETCH(p) __builtin_prefetch(p)
 #if defined(__wasm__)
 #define NEST_SMALL __attribute__((minsize))  // runs once, and goes over the wire
 #else
 #define NEST_SMALL
-#endif
-#define NEST_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define NEST_LIKELY(x) (x)
-#define NEST_UNLIKELY(x) (x)
-#define NEST_INLINE inline
-#define NEST_NOINLINE
-#define NEST_SMALL
-#define NEST_PREFETCH(p) ((void)(p))
 #endif
 
 namespace nestling {

@@ -226,7 +226,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
 
 def test_without_pyarrow_the_extra_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'nestling\[parquet\]'"):
+    with pytest.raises(MissingExtraError, match="pip install pyarrow"):
         embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet")
     assert not (tmp_path / "a.parquet.parts").exists()
 
@@ -275,7 +275,37 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"The part .*00000001\.0\.npy is damaged: .* Delete it and run again\."):
             embed_file(HashModel(), source, target, rows_per_part=500)
     part.unlink()
-    assert embed_file(HashModel(), source, target, rows_per_part=500).parts_made == 1
+    assert embed_file(HashModel(), source, target, rows_per_part=500).parts_made == 3
+
+
+def test_what_others_keep_beside_the_parts_stays(tmp_path: Path) -> None:
+    source, target, parts = write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy", tmp_path / "a.npy.parts"
+    parts.mkdir()
+    (parts / ".mine").touch()
+    (parts / ".git").mkdir()
+    embed_file(HashModel(), source, target)
+    assert sorted(file.name for file in parts.iterdir()) == [".git", ".mine"]
+
+
+def test_a_part_of_another_shape_is_named(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy"
+    in_a_child("embed_file(HashModel(calls=2), source, target, rows_per_part=500)", source, target)
+    part = tmp_path / "a.npy.parts" / "00000000.0.npy"
+    np.save(part, np.load(part)[1:])
+    with pytest.raises(InputError, match=r"00000000\.0\.npy is damaged: its shape is not \(500, \d+\)\."):
+        embed_file(HashModel(), source, target, rows_per_part=500)
+
+
+@pytest.mark.parametrize("job", [b"\xff\xfe", None])
+def test_parts_that_are_none_are_refused(tmp_path: Path, job: bytes | None) -> None:
+    parts = tmp_path / "a.npy.parts"
+    if job is None:
+        parts.touch()
+    else:
+        parts.mkdir()
+        (parts / "job.json").write_bytes(job)
+    with pytest.raises(InputError, match=r"is a file\.|holds parts of another job"):
+        embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy")
 
 
 def test_a_target_that_cannot_be_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -24,6 +24,21 @@ def test_the_code_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_the_uses_run_and_find_what_they_say(tmp_path: Path) -> None:
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs/uses.md").read_text(encoding="utf-8"), re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == [
+        "['Open the account page and press Cancel.', 'Parcels arrive within three days.']",
+        "Anna's birthday is on the third of May.",
+        "run_sql None",
+        "[('Do you ship to Canada?', 'Do you deliver to Canada?')]",
+        "[1]",
+        "(1, 128)",
+        "",
+    ]
+
+
 def test_the_first_example_comes_early() -> None:
     assert "```" in README.split("\n")[:20]
 

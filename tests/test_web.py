@@ -100,7 +100,11 @@ def models() -> Iterator[StaticModel]:
     for name, table in some_tables(rows).items():
         yield nano.with_table(table, name=name, dims=(96, 33, 7))
     for scheme in SCHEMES:
-        about = {"name": f"small-{scheme}", "max_tokens": 9, "prompts": {"query": "find: ", "document": "é "}}
+        about = {
+            "name": f"small-{scheme}",
+            "max_tokens": 9,
+            "prompts": {"query": "find: ", "document": "é ", "text": "of: "},
+        }
         yield coded("wordpiece", scheme, **about)
     for name, parts in UNIGRAM.items():
         yield with_plan(model_of("unigram", name=name), parts)
@@ -398,6 +402,7 @@ def test_the_demo_searches_what_is_dropped_or_pasted(report: Any) -> None:
     assert demo["foundInDrop"].startswith("Our ship left the harbour")
     assert demo["refused"].startswith("picture.png is no text. A text file was expected: ")
     assert demo["pasted"] == ["Your text", "A bird built its nest in the chimney."]
+    assert "passages embedded" in demo["whole"]
     assert demo["back"].startswith("250 passages")
 
 

@@ -22,13 +22,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from nestling.files.parts import Document, Parts
+from nestling.make.recipe import cache_folder, data_folder
 from nestling.model.static import StaticModel
 from nestling.text.packed import PackedTokenizer
 from nestling.text.plan import check_plan
 
 WEB = Path(__file__).parent
-DATA = Path(os.environ.get("NESTLING_DATA") or "../shared")
-CACHE = Path(os.environ.get("NESTLING_CACHE") or Path.home() / ".cache" / "nestling")
 RESULT = WEB.parent / "benchmarks" / "results" / "web.json"
 TEXTS = 150_000
 
@@ -58,14 +57,14 @@ def main() -> None:
 
 def sentences() -> list[str]:
     """Distinct English sentences of 70 to 170 characters, in a seeded order."""
-    texts = pq.read_table(DATA / "corpus" / "english.parquet", columns=["text"]).column("text").slice(0, 500_000)
+    texts = pq.read_table(data_folder() / "corpus/english.parquet", columns=["text"]).column("text").slice(0, 500_000)
     found = list(dict.fromkeys(text for text in texts.to_pylist() if 70 < len(text) < 170))
     return random.Random(0).sample(found, TEXTS)
 
 
 def random_int8() -> StaticModel:
     """BERT's 30,522 pieces with random int8 rows of 256 dims and a scale each."""
-    text = (CACHE / "teachers" / "bge-small" / "tokenizer.json").read_text(encoding="utf-8")
+    text = (cache_folder() / "teachers" / "bge-small" / "tokenizer.json").read_text(encoding="utf-8")
     plan, dice = check_plan(text, "int8"), np.random.default_rng(0)
     size = len(plan["model"]["vocab"])
     rows = dice.integers(-127, 128, (size, 256)).astype(np.int8)

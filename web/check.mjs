@@ -291,6 +291,8 @@ async function useDemo(context, origin) {
   await page.fill("#pasted", "A bird built its nest in the chimney.");
   await page.fill("#query", "animals at home");
   const pasted = [await page.textContent("#results li:first-child .source"), await first()];
+  await page.fill("#pasted", "a" + "😀".repeat(300));
+  const whole = await page.textContent("#status");
   await page.click("#shelf");
   const back = await page.textContent("#status");
   await page.fill("#query", "");
@@ -307,6 +309,7 @@ async function useDemo(context, origin) {
     foundInDrop,
     refused,
     pasted,
+    whole,
     back,
     empty,
     label,

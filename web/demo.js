@@ -57,9 +57,10 @@ function pieces(sentence) {
   const found = [];
   let rest = sentence.trim();
   while (rest.length > LONGEST) {
-    const at = rest.lastIndexOf(" ", LONGEST);
-    found.push(rest.slice(0, at > 0 ? at : LONGEST));
-    rest = rest.slice(at > 0 ? at + 1 : LONGEST);
+    let at = rest.lastIndexOf(" ", LONGEST);
+    if (at < 1) at = LONGEST - /[\uDC00-\uDFFF]/.test(rest[LONGEST]); // no character in halves
+    found.push(rest.slice(0, at));
+    rest = rest.slice(at).trim();
   }
   return rest ? [...found, rest] : found;
 }
@@ -76,12 +77,13 @@ function readShelf(text) {
 /** Embeds the passages of texts: [{ name, passages }]. */
 function fill(texts) {
   const all = texts.flatMap((text, source) => text.passages.map((passage) => ({ text: passage, source })));
-  passages = all.slice(0, MOST_PASSAGES);
+  const kept = all.slice(0, MOST_PASSAGES);
+  const start = performance.now();
+  vectors = model.encodeDocument(kept.map((passage) => passage.text));
+  const took = performance.now() - start;
+  passages = kept;
   sources = texts.map((text) => text.name);
   nearestTo = lit = null;
-  const start = performance.now();
-  vectors = model.encodeDocument(passages.map((passage) => passage.text));
-  const took = performance.now() - start;
   map = project(vectors);
   showLegend();
   const left =

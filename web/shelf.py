@@ -6,12 +6,12 @@ A line `# TITLE, AUTHOR` begins a book; its passages follow, one a line. The cor
 NESTLING_DATA/corpus; its books come from github.com/mlschmitt/classic-books-markdown.
 """
 
-import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-DATA = Path(os.environ.get("NESTLING_DATA", "../shared"))
+from nestling.make.recipe import data_folder
+
 LEAST, MOST, PASSAGES = 170, 460, 32
 BOOKS = {  # title and author: words that are found in no other book of the corpus
     "Alice's Adventures in Wonderland, Lewis Carroll": "leant against a buttercup",
@@ -27,7 +27,9 @@ BOOKS = {  # title and author: words that are found in no other book of the corp
 
 def main() -> None:
     texts = (
-        pq.read_table(DATA / "corpus" / "long.parquet", filters=[("source", "=", "books")]).column("text").to_pylist()
+        pq.read_table(data_folder() / "corpus/long.parquet", filters=[("source", "=", "books")])
+        .column("text")
+        .to_pylist()
     )
     lines = []
     for book, words in BOOKS.items():

@@ -76,7 +76,7 @@ def search(
 @click.option(
     "--role",
     type=click.Choice(["query", "document"]),
-    help="What each text is, to models that embed what asks and what is searched in two ways.",
+    help="Embed the texts as queries or as documents; it matters to models with tasks, such as micro and mini.",
 )
 @click.option("--dim", type=int, help="A tier of the model; default all dims.")
 @click.option(
@@ -116,8 +116,8 @@ def embed(source: Path, target: Path, model: str, as_json: bool, **options: Any)
 @click.option("--corpus", help="File of texts, instead of the recipe's.")
 @click.option("--data", type=PATH, help="What data: in the recipe stands for; default NESTLING_DATA or ../shared.")
 @click.option("--cache", type=PATH, help="Where stages are kept; default NESTLING_CACHE or ~/.cache/nestling.")
-@click.option("--seed", type=click.IntRange(0), help="Of what is random, instead of the recipe's.")
-@click.option("--device", default="cpu", show_default=True, help="Of teachers and training: cpu or cuda.")
+@click.option("--seed", type=click.IntRange(0), help="Random seed, instead of the recipe's.")
+@click.option("--device", default="cpu", show_default=True, help="Where teachers and training run: cpu or cuda.")
 @click.option("--quick", is_flag=True, help="On 20,000 texts and 5,000 pairs, in minutes, to see it work.")
 @click.option("--report", type=PATH, help="Also write sizes, scores and the shrink table to this JSON file.")
 @as_json

@@ -1,7 +1,6 @@
 """The commands that measure: score, compare, probe, speed, card, plot. Thin, as those in cli.py, and imported by it."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,9 @@ def extra(name: str, what: str) -> Iterator[None]:
 
 def eval_folder(data: Path | None) -> Path:
     """--data, or the eval folder of NESTLING_DATA."""
-    return data or Path(os.environ.get("NESTLING_DATA") or "../shared") / "eval"
+    from nestling.make.recipe import data_folder
+
+    return data or data_folder() / "eval"
 
 
 @click.command()

@@ -8,9 +8,11 @@ parts of two models, files or options never mix.
 
 import hashlib
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,8 @@ from nestling.safe import atomic_write, check_target, write_text
 
 Array = npt.NDArray[Any]
 JOB = "job.json"
+OWN = re.compile(r"job\.json|\d{8}\.\d+\.npy")
+LEFT = re.compile(rf"\.(?:{OWN.pattern})\.\d+\.[0-9a-f]+")  # by a write that was broken off
 Role = Literal["query", "document"]
 
 
@@ -109,7 +113,7 @@ def embed_file(
     job = about | task | reading | {"overflow": overflow, "rows_per_part": rows_per_part}
     parts = _Parts(Path(f"{target}.parts"), json.dumps(job, indent=1))
 
-    rows, made, found, cut = _fill(parts, batches, encode, progress)
+    rows, made, found, cut = _fill(parts, batches, encode, empty.shape[1], progress)
     _check_unchanged(source, stamp)
     with atomic_write(target) as temporary:
         if target.suffix.lower() == ".npy":
@@ -153,12 +157,21 @@ class _Parts:
 
     def __init__(self, folder: Path, job: str) -> None:
         self.folder, self.job = folder, job
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file.", "Parts are kept in a folder there.", "Move it away.")
         if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
             self._check_job()
 
+    def _files(self, own: re.Pattern[str] = OWN) -> list[Path]:
+        """What is there of a job, its description last."""
+        return sorted(
+            (file for file in self.folder.glob("*") if own.fullmatch(file.name)),
+            key=lambda file: (file.name == JOB, file.name),
+        )
+
     def _check_job(self) -> None:
         file = self.folder / JOB
-        found = file.read_text() if file.is_file() else ""
+        found = file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""
         if found != self.job:
             raise InputError(
                 f"{self.folder} holds parts of another job: {_lines_missing(self.job, found)}.",
@@ -166,10 +179,14 @@ class _Parts:
                 "Delete the folder to start again, or choose another target.",
             )
 
-    def cut_in(self, number: int) -> int | None:
-        """How many texts of a part were cut; None if it is not there."""
-        found = next(self.folder.glob(f"{number:08d}.*.npy"), None)
-        return None if found is None else int(found.name.split(".")[1])
+    def cut_in(self, number: int, shape: tuple[int, ...]) -> int | None:
+        """How many texts of a part, of this shape, were cut; None if it is not there."""
+        found = next((file for file in self._files() if file.name.startswith(f"{number:08d}.")), None)
+        if found is None:
+            return None
+        if _read_part(found, "r").shape != shape:
+            raise _damaged_part(found, f"its shape is not {shape}")
+        return int(found.name.split(".")[1])
 
     def save(self, number: int, vectors: Array, cut: int) -> None:
         """Keep a finished part. The job is written before the first part and removed after the last."""
@@ -180,17 +197,22 @@ class _Parts:
             _write_npy(temporary, [vectors], len(vectors), vectors[:0])
 
     def arrays(self) -> Iterator[Array]:
-        return map(_read_part, sorted(self.folder.glob("*.npy")))
+        return map(_read_part, (file for file in self._files() if file.suffix == ".npy"))
 
     def remove(self) -> None:
-        if self.folder.is_dir():
-            for file in sorted(self.folder.iterdir(), key=lambda file: file.name == JOB):
-                file.unlink()
+        """The parts, and the folder if nothing else is in it."""
+        for file in [*self._files(LEFT), *self._files()]:
+            file.unlink()
+        with suppress(OSError):
             self.folder.rmdir()
 
 
 def _fill(
-    parts: _Parts, batches: Iterable[list[str]], encode: Callable[[list[str]], tuple[Array, int]], progress: bool
+    parts: _Parts,
+    batches: Iterable[list[str]],
+    encode: Callable[[list[str]], tuple[Array, int]],
+    width: int,
+    progress: bool,
 ) -> tuple[int, int, int, int]:
     """Make the parts that are not there yet. Returns the texts of all, parts made, parts found, and texts cut."""
     from tqdm import tqdm
@@ -198,7 +220,7 @@ def _fill(
     rows = made = found = all_cut = 0
     with tqdm(unit=" texts", unit_scale=True, disable=not progress) as bar:
         for number, texts in enumerate(batches):
-            cut = parts.cut_in(number)
+            cut = parts.cut_in(number, (len(texts), width))
             if cut is None:
                 vectors, cut = _encoded(encode, texts, rows)
                 parts.save(number, vectors, cut)
@@ -219,14 +241,18 @@ def _encoded(encode: Callable[[list[str]], tuple[Array, int]], texts: list[str],
         raise InputError(f"Counted from row {first:,}: {error.given}", error.expected, error.do) from error
 
 
-def _read_part(path: Path) -> Array:
+def _read_part(path: Path, mapped: Literal["r"] | None = None) -> Array:
     try:
-        part: Array = np.load(path, allow_pickle=False)
+        part: Array = np.load(path, mapped, allow_pickle=False)
         return part
     except (ValueError, EOFError) as error:
-        raise InputError(
-            f"The part {path} is damaged: {error}.", "A whole .npy file was expected.", "Delete it and run again."
-        ) from error
+        raise _damaged_part(path, error) from error
+
+
+def _damaged_part(path: Path, why: object) -> InputError:
+    return InputError(
+        f"The part {path} is damaged: {why}.", "A whole .npy file was expected.", "Delete it and run again."
+    )
 
 
 def _write_npy(path: Path, arrays: Iterable[Array], rows: int, empty: Array) -> None:

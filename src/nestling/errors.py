@@ -36,13 +36,20 @@ class MissingExtraError(NestlingError, ImportError):
         NestlingError.__init__(
             self,
             f"{purpose} needs the package {package}, which is not installed.",
-            f"It comes with the extra [{extra}].",
-            f"Type: pip install 'nestling[{extra}]'",
+            f"It is one of the extra [{extra}].",
+            f"Type: pip install {package}",
         )
         self.package, self.extra, self.purpose = package, extra, purpose
 
     def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str, str]]:
         return type(self), (self.package, self.extra, self.purpose)
+
+
+def true_or_false(name: str, value: object) -> bool:
+    """The value of the option `name`, if it is a truth value, numpy's among them."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
+        raise InputTypeError(f"{name}={value!r} was given;", "True or False was expected.", "Pass one of them.")
+    return bool(value)
 
 
 def one_of(name: str, value: object, known: tuple[str, ...]) -> None:

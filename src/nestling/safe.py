@@ -44,6 +44,8 @@ def check_target(path: Path | str, *, suffixes: tuple[str, ...] = (), folder: bo
         raise InputError(
             f"{path} is there already.", "A new or empty folder was expected.", "Delete it or choose another."
         )
+    if folder and target == Path.cwd():
+        raise InputError(f"{path} is the folder you are in.", "Another was expected.", "Give it a name.")
     if not folder and target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "no regular file"
         raise InputError(f"{str(path)!r} is {kind}.", "The name of a file to write was expected.", "Choose another.")
@@ -82,6 +84,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":
+        return  # where a folder cannot be opened
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""For sentence-transformers: a transformer of nestling as a SentenceTransformer.
+"""For sentence-transformers: a model of nestling as a SentenceTransformer.
 
 from nestling.sentence_transformers import load_sentence_transformer
 model = load_sentence_transformer("micro")
@@ -10,8 +10,8 @@ from typing import Any
 
 from nestling.errors import MissingExtraError
 from nestling.files.foreign import prompts_of, task_prompt
-from nestling.model.load import load_transformer
-from nestling.model.transformer import TransformerModel
+from nestling.model.common import Model
+from nestling.model.load import load
 
 try:
     import torch
@@ -22,12 +22,12 @@ except ImportError as error:
 
 
 def load_sentence_transformer(source: str | Path) -> SentenceTransformer:
-    """A transformer of nestling, from wherever `nestling.load` takes it, with its vectors, at unit length.
+    """A model of nestling, from wherever `nestling.load` takes it, with its vectors, at unit length.
 
     Its tasks are prompts here: `encode(texts, prompt_name="sym")`; `encode_query` and `encode_document` take those that
     the model's file says. It embeds; it cannot be trained there.
     """
-    module = Nestling(load_transformer(source))
+    module = Nestling(load(source))
     prompts = prompts_of(module.model.document)
     return SentenceTransformer(modules=[module], prompts=prompts, similarity_fn_name="cosine", device="cpu")
 
@@ -35,7 +35,7 @@ def load_sentence_transformer(source: str | Path) -> SentenceTransformer:
 class Nestling(InputModule):
     """The only module of such a SentenceTransformer. A prompt of the form "[qry] " stands for the task of that name."""
 
-    def __init__(self, model: TransformerModel) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
 
@@ -43,7 +43,7 @@ class Nestling(InputModule):
     def load(cls, model_name_or_path: str, subfolder: str = "", *_: Any, **__: Any) -> "Nestling":
         """What `TransformerModel.save` wrote with layout="sentence-transformers"."""
         folder = Path(model_name_or_path) / subfolder
-        return cls(load_transformer(folder if folder.is_dir() else model_name_or_path))
+        return cls(load(folder if folder.is_dir() else model_name_or_path))
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, torch.Tensor]:
         """Vectors at once: what lies between them and texts is the core's."""
@@ -58,9 +58,8 @@ class Nestling(InputModule):
         return features
 
     @property
-    def max_seq_length(self) -> int:
-        """The longest text in tokens."""
-        assert self.model.max_tokens is not None, "a transformer has a limit"
+    def max_seq_length(self) -> int | None:
+        """The longest text in tokens; None for no limit."""
         return self.model.max_tokens
 
     def get_embedding_dimension(self) -> int:

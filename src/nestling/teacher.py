@@ -5,8 +5,9 @@ A teacher is a sentence-transformers folder or hub id (run by torch), or a folde
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Teacher:
     forward: (n, length) int64 token ids -> (n, length, dim) float32 outputs of the last layer, one a position.
     pooling: "cls" or "mean", how outputs become its sentence vector. max_tokens: the longest text that it was made for.
     workers: threads that may call `forward` at once. tokens_a_batch: what it is fastest with.
-    encoder: the whole SentenceTransformer, where torch runs the teacher.
+    encoder: the whole SentenceTransformer, where torch runs the teacher. card: its teacher.json, as it stands.
     """
 
     name: str
@@ -45,14 +46,17 @@ class Teacher:
     workers: int = 1
     tokens_a_batch: int = 8192
     encoder: Any = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bare_tokenizer(self) -> Tokenizer:
+        """Its tokenizer, which neither pads nor cuts. All callers share it: change nothing in it."""
+        return _bare_tokenizer(self.tokenizer_json, self.name)
 
     def ends(self) -> tuple[list[int], list[int]]:
         """The special token ids that the teacher puts before and after a text."""
-        tokenizer: Tokenizer = parse_tokenizer(self.tokenizer_json, self.name)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        bare = tokenizer.encode("a", add_special_tokens=False).ids
-        whole = tokenizer.encode("a", add_special_tokens=True).ids
+        bare = self.bare_tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self.bare_tokenizer.encode("a", add_special_tokens=True).ids
         for start in range(len(whole) - len(bare) + 1):
             if bare and whole[start : start + len(bare)] == bare:
                 return whole[:start], whole[start + len(bare) :]
@@ -61,6 +65,14 @@ class Teacher:
             "Special tokens only before and after the text were expected.",
             "Choose another teacher.",
         )
+
+
+@lru_cache(maxsize=4)
+def _bare_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
+    tokenizer = parse_tokenizer(tokenizer_json, name)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def load_teacher(source: str, device: str = "cpu", revision: str | None = None) -> Teacher:
@@ -91,6 +103,12 @@ def _known_pooling(folder: Path, pooling: str) -> str:
     if pooling not in ("cls", "mean"):
         raise _refused(folder, f"a pooling {pooling!r}, which is neither cls nor mean")
     return pooling
+
+
+def _known_length(folder: Path, tokens: object) -> int:
+    if type(tokens) is not int or tokens < 1:
+        raise _refused(folder, f"max_tokens {tokens!r}, which is no whole number above 0")
+    return tokens
 
 
 def _read_tokenizer(folder: Path) -> str:
@@ -133,9 +151,10 @@ def _onnx_teacher(folder: Path, graph: Path, card: dict[str, Any]) -> Teacher:
         fingerprint=_hash_files(folder, graph.name, "tokenizer.json"),
         forward=forward,
         pooling=_known_pooling(folder, str(card.get("pooling", "mean"))),
-        max_tokens=int(card.get("max_tokens", 512)),
+        max_tokens=_known_length(folder, card.get("max_tokens", 512)),
         workers=usable_cores(),
         tokens_a_batch=512,
+        card=card,
     )
 
 
@@ -171,6 +190,7 @@ def _torch_teacher(folder: Path, card: dict[str, Any], device: str, source: str)
         pooling=_torch_pooling(folder, encoder),
         max_tokens=int(encoder.max_seq_length or 512),
         encoder=encoder,
+        card=card,
     )
 
 

@@ -126,7 +126,8 @@ def test_every_kernel_gives_the_bits_of_the_twin(blocks: Blocks, rows: npt.NDArr
 
 def test_a_piece_has_the_same_bits_in_any_batch(blocks: Blocks, rows: npt.NDArray[np.float32]) -> None:
     batch = batch_of(LENGTHS)
-    for reader in (CoreReader(blocks, lay_out(Table(FloatRows(rows))), TOKENS),):
+    layout = lay_out(Table(FloatRows(rows)))
+    for reader in (CoreReader(blocks, layout, TOKENS), Twin(blocks, layout)):
         whole = reader.sums(batch, 2)
         for place, length in enumerate(LENGTHS):
             span = slice(int(batch.starts[place]), int(batch.starts[place + 1]))

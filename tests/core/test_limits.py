@@ -187,6 +187,20 @@ def test_texts_that_vanish_while_they_are_read(encode: str, nano: nestling.Stati
         assert texts == []
 
 
+def test_a_list_that_becomes_shorter_is_said(nano: nestling.StaticModel) -> None:
+    for _ in range(5):
+        texts = [f"text {i} of many" for i in range(60_000)]
+        other = threading.Thread(target=texts.clear)
+        other.start()
+        count, said = 0, ""
+        try:
+            count = len(nano.encode(texts))
+        except nestling.InputError as error:
+            said = str(error)
+        other.join()
+        assert "changed while it was read" in said or count in (0, 60_000)  # before or after
+
+
 @pytest.mark.parametrize("size", [-1, 1, 128])
 def test_an_output_of_another_size_is_refused(size: int, nano: nestling.StaticModel) -> None:
     out = np.zeros(128 * 2 + size, np.float32)

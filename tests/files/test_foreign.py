@@ -332,6 +332,22 @@ def test_a_folder_that_holds_something_is_never_written_over(tmp_path: Path, lay
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "full", "new"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_is_written_where_a_link_leads(tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    model_of("wordpiece").save(tmp_path / "link", layout="model2vec")
+    assert (tmp_path / "link").is_symlink()
+    assert nestling.load(tmp_path / "real").encode("a cat").any()
+
+
+def test_the_folder_we_are_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"\. is the folder you are in\."):
+        model_of("wordpiece").save(".", layout="model2vec")
+
+
 def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -194,8 +194,8 @@ def test_what_is_neither_path_nor_id_is_refused_without_a_look(
     with pytest.raises(InputError) as refused:
         nestling.load(source)
     assert refused.value.given == f"{source} is not there."
-    assert refused.value.expected == "A file, a folder or a hub id (owner/name) was expected."
-    assert refused.value.do == "Check the path."
+    expected = "A file, a folder, a hub id (owner/name) or one of nano, micro, mini, static was expected."
+    assert (refused.value.expected, refused.value.do) == (expected, "Check the spelling.")
 
 
 def test_an_empty_source_is_refused(cache: Path) -> None:

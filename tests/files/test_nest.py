@@ -25,7 +25,7 @@ import safetensors.numpy
 
 import nestling
 from nestling.errors import ModelFileError
-from nestling.files.nest import read_document
+from nestling.files.nest import read_document, write_nest
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.load import requantize
 from nestling.model.rows import ProductRows, Table
@@ -559,6 +559,19 @@ def test_a_target_that_cannot_be_is_refused(
     with pytest.raises(nestling.InputError, match=said):
         model_of("wordpiece").save(name, layout=layout)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.nest", "pipe.nest"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": 5}, {"prompts": {"query": 5}}, {"description": "\ud800"}, {"licence": None}, {"drop": (-1,)}]
+)
+def test_what_could_not_be_read_again_is_not_written(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = model_of("wordpiece")
+    parts = replace(model.parts(), document=replace(model.document, **changes))
+    with pytest.raises(nestling.InputError, match="Correct the model's document"):
+        write_nest(
+            tmp_path / "x.nest", parts, np.zeros((len(model.document.canaries), model.dim), np.float32), "sha256:"
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def write_golden() -> None:

@@ -184,6 +184,7 @@ BAD_HEADERS: dict[str, tuple[Any, bytes, str]] = {
     "a zero side": ({"a": entry(shape=[0, 9])}, b"\0" * 4, "disagrees with its bytes"),
     "a wrapping shape": ({"a": entry("U8", [2**32, 2**32], [0, 0])}, b"", "disagrees with its bytes"),
     "a wrapping shape of four": ({"a": entry("F32", [2**31, 2**31, 4, 1], [0, 0])}, b"", "disagrees"),
+    "a zero side beside huge ones": ({"a": entry("F32", [0, 2**47, 2**47, 2**47], [0, 0])}, b"", "disagrees"),
     "offsets that fall": ({"a": entry(offsets=[4, 0])}, b"\0" * 4, "disagrees with its bytes"),
     "a negative side": ({"a": entry(shape=[-1], offsets=[0, 4])}, b"\0" * 4, "bad shape or data_offsets"),
     "two negative sides": ({"a": entry(shape=[-1, -1])}, b"\0" * 4, "bad shape or data_offsets"),

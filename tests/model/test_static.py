@@ -1,7 +1,10 @@
 """What `encode` promises: shapes, tiers, limits, dtypes, and the same bits whatever stands beside a text."""
 
+import copy
+import pickle
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,6 +244,8 @@ def test_titles_and_their_texts_are_checked(texts, titles, said: str) -> None:
         ({"dim": True}, "dim=True was given; a whole number"),
         ({"threads": "2"}, "threads='2' was given; a whole number"),
         ({"threads": 1.5}, r"threads=1\.5 was given; a whole number"),
+        ({"normalize": "no"}, "normalize='no' was given; True or False"),
+        ({"progress": 1}, "progress=1 was given; True or False"),
         ({"out": [0.0] * DIM}, "out is of type list; an array was expected"),
     ],
 )
@@ -251,6 +256,27 @@ def test_options_of_another_type(model: StaticModel, options: dict[str, object],
 
 def test_numpy_s_whole_numbers_are_whole_numbers(model: StaticModel) -> None:
     assert model.encode("a", dim=np.int64(8), threads=np.int32(1)).shape == (8,)  # type: ignore[arg-type]
+    assert np.array_equal(model.encode(["a", "b"], threads=2**70), model.encode(["a", "b"]))
+
+
+def test_numpy_s_names_and_truth_values_are_taken(model: StaticModel) -> None:
+    halves = model.encode(["a", "b"], dtype=np.dtype("float16"))  # type: ignore[arg-type]
+    assert np.array_equal(halves, model.encode(["a", "b"], dtype="float16"))
+    means = model.encode(["a", "b"], normalize=np.bool_(False))  # type: ignore[arg-type]
+    assert np.array_equal(means, model.encode(["a", "b"], normalize=False))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_goes_into_other_processes(model: StaticModel, again: Any, odd_texts: list[str]) -> None:
+    other = again(model)
+    assert (other.fingerprint, other.backend, other.tasks) == (model.fingerprint, model.backend, model.tasks)
+    assert np.array_equal(other.encode(odd_texts), model.encode(odd_texts))
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e30, 1e-30])
+def test_similarity_of_vectors_of_any_length(model: StaticModel, scale: float) -> None:
+    vectors = np.array([[1.0, 2, 2], [2, 1, -2]]) * scale
+    np.testing.assert_allclose(model.similarity(vectors, vectors), np.eye(2), atol=1e-6)
 
 
 def test_similarity_of_what_is_no_matrix(model: StaticModel) -> None:

@@ -1,6 +1,7 @@
 """The transformer: the same bits in any batch, tasks by tokens, nothing cut in silence; parts that fit one another."""
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -222,6 +223,30 @@ def test_rows_take_back_what_others_lose(model: TransformerModel) -> None:
     name = UP.removeprefix("body.")
     assert error({name: seen.T @ seen}) < 0.3 * error({})
     assert abs(error({name: np.eye(DIM)}) / error({}) - 1) < 0.1
+
+
+@pytest.mark.parametrize("runtime", ["core", "onnxruntime"])
+def test_it_goes_into_other_processes(model: TransformerModel, runtime: Any, sentences: list[str]) -> None:
+    model = model.with_runtime(runtime)
+    other = pickle.loads(pickle.dumps(model))
+    assert (other.fingerprint, other.backend) == (model.fingerprint, model.backend)
+    assert np.array_equal(other.encode(sentences[:9]), model.encode(sentences[:9]))
+
+
+def test_moments_of_no_matrix_are_refused(model: TransformerModel) -> None:
+    with pytest.raises(ValueError, match="moments of up, which are no matrices"):
+        with_small_body(model, 2, 0, {"up": np.eye(DIM)})
+
+
+def test_a_head_and_a_length_beyond_any_memory_are_refused(parts: Parts) -> None:
+    """Of two megabytes: rotary positions of 65,536 tokens in heads of 65,536 columns would be 16 GB each."""
+    wide = 65_536
+    none = {name: each for name, each in parts.tensors.items() if not name.startswith(BODY)}
+    up, last = np.zeros((parts.document.inner or 0, wide), np.int8), np.ones(wide, np.float32)
+    body = {UP: up, UP + ".scales": last, BODY + "last.weight": last}
+    document = replace(parts.document, head=wide, max_tokens=65_536)
+    with pytest.raises(ModelFileError, match=r"65,536 tokens in heads of 65,536 columns, expected at most 16,777,216"):
+        TransformerModel(replace(parts, document=document, tensors={**none, **body}))
 
 
 def test_a_file_gives_the_same_model(model: TransformerModel, tmp_path: Path, sentences: list[str]) -> None:
@@ -466,7 +491,7 @@ def test_info_says_what_it_is(model: TransformerModel) -> None:
     assert facts["head"] == 16
     text = describe_as_text(facts)
     assert "603 x 32, float" in text
-    assert "tasks        qry, doc, sym\nquery        task qry, if none is asked for\n" in text
+    assert "tasks        qry, doc, sym\nquery        task qry by default\n" in text
     assert "backend      core" in text or "backend      python" in text
 
 

@@ -11,7 +11,7 @@ import nestling
 from nestling.cli import main
 from nestling.errors import InputError
 from nestling.score.encoders import Tier, load_encoder
-from nestling.score.plots import by_length, heat_map, losses, pareto, retention, throughput
+from nestling.score.plots import by_length, losses, pareto, retention, throughput
 from nestling.score.results import Results, averages, read_results
 from nestling.score.run import score
 from tests.score.conftest import TASKS
@@ -94,7 +94,6 @@ def test_losses_are_those_of_a_report(tmp_path: Path) -> None:
 def test_every_picture(tmp_path: Path, results: Path) -> None:
     pareto([read_results(results / "nano")], tmp_path / "size.svg")
     retention({128: 0.5, 64: 0.45}, tmp_path / "dims.svg", "nano")
-    heat_map({(2, 64): 0.4, (2, 128): 0.5, (4, 64): 0.6, (4, 128): 0.7}, tmp_path / "matrix.svg", "agent")
     cells = [{"cell": "8", "threads": 1, "texts_s": 1e5}, {"cell": "8", "threads": 2, "texts_s": 2e5},
              {"cell": "32", "threads": 1, "texts_s": 5e4}, {"cell": "mixed", "threads": 1, "texts_s": 7e4}]  # fmt: skip
     assert by_length({"peers": [{"name": "nano", "cells": cells}]}) == {"nano": {8: 1e5, 32: 5e4}}
@@ -104,7 +103,7 @@ def test_every_picture(tmp_path: Path, results: Path) -> None:
         {"step": 16, "loss": 0.4, "held_out": 0.5, "dev": 0.8},
     ]
     losses({"student": log, "tasks": [{"step": 4, "loss": 0.4, "held_out": 0.5}]}, tmp_path / "losses.svg")
-    names = ["dims.svg", "losses.svg", "matrix.svg", "size.svg", "speed.svg"]
+    names = ["dims.svg", "losses.svg", "size.svg", "speed.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     with pytest.raises(InputError, match=r"A picture is \.svg or \.png"):
         retention({1: 1.0}, tmp_path / "a.pdf", "nano")

@@ -26,7 +26,6 @@ from nestling.score.encoders import Tier, load_encoder
 from nestling.score.probes import (
     FIGURES,
     LabelledSet,
-    Once,
     Part,
     across_kinds,
     across_sets,
@@ -41,6 +40,7 @@ from nestling.score.probes import (
     train_probe,
 )
 from tests.conftest import SAMPLES
+from tests.score.test_encoders import Watched
 
 ROWS = [json.loads(line) for line in (SAMPLES / "labelled.jsonl").read_text(encoding="utf-8").splitlines()]
 NAME = "PromptInjectionClassification"
@@ -402,29 +402,15 @@ def test_transfer_drops_what_both_sets_hold(labelled: LabelledSet) -> None:
     assert (there.test.texts, back.test.texts) == (both.texts, labelled.test.texts)
 
 
-def test_a_text_is_embedded_once(nano: StaticModel) -> None:
-    class Counting:
-        name, fingerprint = nano.name, nano.fingerprint
-        met: list[str] = []  # noqa: RUF012
-
-        def encode(self, texts: list[str]) -> Any:
-            self.met += texts
-            return nano.encode(texts)
-
-    counting = Counting()
-    once = Once(counting)
-    np.testing.assert_array_equal(once.encode(["a", "b", "a"]), nano.encode(["a", "b", "a"]))
-    np.testing.assert_array_equal(once.encode(["b", "c"]), nano.encode(["b", "c"]))
-    assert counting.met == ["a", "b", "c"]
-
-
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nestling.score.probes.FOLDS", 3)
     monkeypatch.setattr("nestling.score.probes.STRENGTHS", (0.1, 1.0))
     quarters = [ROWS[start::4] for start in range(4)]
     write_set(tmp_path / NAME, quarters[0] + quarters[1], quarters[2])
     other = write_set(tmp_path / "other", quarters[1], quarters[3])
-    report = run_probes(load_encoder("nano"), tmp_path, seeds=2, extra=[("injection", other)])
+    watched = Watched("nano")
+    report = run_probes(watched, tmp_path, seeds=2, extra=[("injection", other)])
+    assert len(watched.given) == len(set(watched.given)) == len(ROWS)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert (report["name"], report["fingerprint"]) == ("nano", nestling.load("nano").fingerprint)
     assert report["missing"] == ["HateOffensiveClassification"]

@@ -16,10 +16,12 @@ from nestling.errors import InputError
 from nestling.model.load import shipped
 from nestling.score.encoders import Tier, load_encoder
 from nestling.score.examples import read_examples
+from nestling.score.matrix import show
 from nestling.score.results import read_results
-from nestling.score.run import Adapter, folder_name, score
+from nestling.score.run import Adapter, Outcome, folder_name, score
 from nestling.score.tasks import OWN, SUITES, fill, make_task, names_of, split_of, subsets_in
 from tests.score.conftest import TASKS
+from tests.score.test_encoders import Watched
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -137,21 +139,11 @@ def test_roles_reach_the_model(tasks_folder: Path) -> None:
         assert met == roles
 
 
-def test_a_text_is_embedded_once(tasks_folder: Path) -> None:
-    encoder = load_encoder("nano")
-    given: list[str] = []
-
-    class Watched:
-        dims, name, fingerprint = encoder.dims, encoder.name, encoder.fingerprint
-
-        def encode(self, texts, role="text"):
-            given.extend(texts)
-            return encoder.encode(texts, role)
-
-    task = make_task("STSBenchmark")
-    fill(task, ["default"], tasks_folder)
-    task.evaluate(Adapter(Watched()), "test", encode_kwargs={})
-    assert len(given) == len(set(given)) == 20
+def test_a_text_is_embedded_once_a_task(tasks_folder: Path, tmp_path: Path) -> None:
+    watched = Watched("nano")
+    (outcome,) = score(watched, ["STSBenchmark"], tasks_folder, tmp_path)
+    assert outcome.error == ""
+    assert len(watched.given) == len(set(watched.given)) == 20
 
 
 def test_tiers(tasks_folder: Path, tmp_path: Path) -> None:
@@ -191,6 +183,30 @@ def test_from_the_command_line(tasks_folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["score", "nano", "--suite", "everything", "--data", str(tasks_folder)])
     assert done.exit_code == 1
     assert "There is no suite 'everything'" in done.stderr
+
+
+@pytest.mark.parametrize("dims", ["abc", "64,", "64 32", "6.4"])
+def test_dims_that_are_no_numbers(dims: str) -> None:
+    done = CliRunner().invoke(main, ["score", "nano", "--dims", dims])
+    assert done.exit_code == 1
+    assert f"--dims {dims} was given; numbers with commas were expected. Give tiers" in done.stderr
+
+
+def test_a_tier_on_which_a_task_failed_keeps_no_share(results: Path) -> None:
+    """Its mean is over other tasks than the full model's."""
+    encoder = load_encoder("nano")
+    done = [Outcome("STSBenchmark", 0.5), Outcome("Banking77Classification", 0.5)]
+    failed = [done[0], Outcome("Banking77Classification", None, "it failed")]
+
+    def kept(tier: list[Outcome], full: list[Outcome] = done) -> bool:
+        _, row = show([(encoder, full), (encoder, tier)], results)["models"]
+        return "retention" in row
+
+    assert kept(done)
+    assert not kept(failed)
+    assert not kept(done, full=failed)
+    assert kept(failed, full=failed)
+    assert not kept(failed[1:], full=failed[1:])
 
 
 def test_the_judge_got_its_published_scores() -> None:

@@ -1,6 +1,7 @@
 """Speed: the report is whole and its figures fit one another. Who is faster is not asserted."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,13 @@ def test_the_same_folder_in_int8(tmp_path: Path) -> None:
     assert (peer.name, Path(peer.place)) == ("minilm-int8:given", tmp_path / "int8" / "given")
     with Worker(peer.name, peer.program(1), 1) as worker:
         assert all(wall > 0 for wall, _ in worker.run([["a cat", "dogs"], ["one"]]))
+
+
+def test_an_onnx_folder_that_does_not_say_where_it_cuts(tmp_path: Path) -> None:
+    given = Path(shutil.copytree(SAMPLES / "teacher", tmp_path / "given"))
+    (given / "teacher.json").write_text('{"pooling": "mean"}')
+    with pytest.raises(ModelFileError, match="lacks max_tokens"):
+        make_peer(f"minilm-onnx:{given}", tmp_path)
 
 
 def test_a_peer_that_dies_says_why(tmp_path: Path) -> None:

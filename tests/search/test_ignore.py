@@ -13,7 +13,8 @@ from nestling.search.walk import walk
 NAMES = ["a", "b.md", "c.log", "build", "keep me", "[x]", "déjà vu.md"]
 GLOBS = [
     "a", "b", "b.md", "c.log", "build", "keep", "keep me", "*", "*.md", "*.l?g", "**", "?", "[abc]", "[!a]", "[^b]*",
-    "[a-c].md", "[z-a]", "\\[x\\]", "déjà vu.md", "?.md", "b*d", "\\a", "[]x]", "[[]*", "*\\",
+    "[a-c].md", "[z-a]", "\\[x\\]", "déjà vu.md", "?.md", "b*d", "\\a", "[]x]", "[[]*", "*\\", "*e*e*", "*[ .]*d",
+    "b*.*", "*a*v*.*",
 ]  # fmt: skip
 lines = st.builds(
     lambda negated, root, parts, end: negated + root + "/".join(parts) + end,

@@ -211,6 +211,18 @@ def test_pdf(tmp_path: Path) -> None:
         sections(tmp_path, "b.pdf", b"%PDF-1.7 and then nothing")
 
 
+def test_a_pdf_that_spells_half_a_character(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pypdf.PageObject, "extract_text", lambda self: "An egg \ud800 hatches.")
+    assert sections(tmp_path, "a.pdf", make_pdf("An egg")) == [Section("An egg ? hatches.", kind="page")]
+
+
+def test_pictures_are_read_by_their_words(tmp_path: Path) -> None:
+    svg = '<svg><title>Speed</title><path d="M 0 0 L 10 10"/>\n<text x="1">texts a second</text></svg>'
+    text = "".join(section.text for section in sections(tmp_path, "a.svg", svg.encode()))
+    assert "texts a second" in text
+    assert "M 0 0" not in text
+
+
 def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
@@ -220,7 +232,7 @@ def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pyt
         return real(name, globals, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_pypdf)
-    with pytest.raises(Unreadable, match=r"pip install 'nestling\[pdf\]'"):
+    with pytest.raises(Unreadable, match="pip install pypdf"):
         sections(tmp_path, "a.pdf", b"")
 
 

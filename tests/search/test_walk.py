@@ -57,6 +57,22 @@ def test_pipes_are_passed_over(tmp_path: Path) -> None:
     assert found(tmp_path, top=tmp_path) == []
 
 
+def test_what_would_be_waited_for_is_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.md")
+    os.mkfifo(tmp_path / ".gitignore")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to_pipe.md").symlink_to("pipe")
+    (tmp_path / "to_device.md").symlink_to("/dev/zero")
+    assert found(tmp_path, top=tmp_path) == ["a.md"]
+
+
+def test_many_wildcards_take_a_moment(tmp_path: Path) -> None:
+    """Each star tried at each place, with all that follow, would take years."""
+    make(tmp_path, "a" * 60 + ".txt", "/".join("aaaaaaaaaa") + "/c.txt")
+    (tmp_path / ".gitignore").write_text("*a" * 14 + "b\n" + "**/a/" * 12 + "b\n" + "**/*a*/" * 9 + "b")
+    assert len(found(tmp_path, top=tmp_path)) == 2
+
+
 def test_a_folder_that_goes_away_is_a_problem(tmp_path: Path) -> None:
     make(tmp_path, "a/one.md", "b/two.md")
     walking = walk([tmp_path])

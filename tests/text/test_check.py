@@ -1,6 +1,7 @@
 """What is no text is refused by index and type; nothing is dropped or retyped."""
 
 import numpy as np
+import pyarrow
 import pytest
 
 from nestling.errors import InputError, InputTypeError
@@ -21,6 +22,8 @@ from nestling.text.check import check_texts
         (["a", b"bytes"], r"texts\[1\] is of type bytes"),
         (np.array([1.0]), r"texts\[0\] is of type float64"),
         (np.array("abc"), "texts is of type ndarray"),
+        (pyarrow.table({"text": ["a"], "id": [1]}), "texts is a table, a Table; one column was expected"),
+        (pyarrow.array(["a", None]), r"texts\[1\] is of type NoneType"),
     ],
 )
 def test_refused_by_index_and_type(texts, message: str) -> None:
@@ -30,7 +33,9 @@ def test_refused_by_index_and_type(texts, message: str) -> None:
     assert str(caught.value).count(".") >= 2 or ";" in str(caught.value)
 
 
-@pytest.mark.parametrize("texts", [["a", "b"], ("a", "b"), iter(["a", "b"]), np.array(["a", "b"])])
+@pytest.mark.parametrize(
+    "texts", [["a", "b"], ("a", "b"), iter(["a", "b"]), np.array(["a", "b"]), pyarrow.array(["a", "b"])]
+)
 def test_any_iterable_of_str(texts) -> None:
     assert check_texts(texts) == (["a", "b"], False)
 

@@ -5,6 +5,7 @@ a folder are never touched, and are named when nothing else is there to load.
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -306,6 +307,7 @@ def _write_json(folder: Path, files: dict[str, Any]) -> None:
 def _write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
     """Build the folder beside its place and rename it there whole."""
     check_target(folder, folder=True)
+    folder = Path(os.path.realpath(folder))  # of a link, what it leads to
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError
-from nestling.files.parts import Document, Parts, check_numbers, document_from_json, document_to_json
+from nestling.files.parts import Document, Parts, document_from_json, document_to_json
 from nestling.safe import DAMAGED, parse_json, read_header, read_tensors, write_tensors
 from nestling.text.packed import PackedTokenizer
 
@@ -29,12 +29,6 @@ def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32]
 
     Raises InputError for a document that could not be read again.
     """
-    try:
-        check_numbers(parts.document)
-    except ValueError as error:
-        raise InputError(
-            f"The document of {path}: {error}.", "One that makes sense was expected.", "Correct it."
-        ) from error
     tensors = {
         **parts.tensors,
         **{TOKENIZER + name: tensor for name, tensor in parts.tokenizer.tensors.items()},
@@ -50,7 +44,13 @@ def write_nest(path: Path | str, parts: Parts, canaries: npt.NDArray[np.float32]
         "fingerprint": fingerprint,
         **document_to_json(parts.document),
     }
-    write_tensors(path, tensors, {FORMAT: json.dumps(whole, ensure_ascii=False, separators=(",", ":"))})
+    try:
+        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+        _from_text(text, path)
+    except (TypeError, ValueError, ModelFileError) as error:
+        given = getattr(error, "given", f"The document of {path} is no JSON: {error}.")
+        raise InputError(given, "One that can be read again was expected.", "Correct the model's document.") from error
+    write_tensors(path, tensors, {FORMAT: text})
 
 
 def read_document(path: Path) -> tuple[Document, str]:
@@ -60,7 +60,11 @@ def read_document(path: Path) -> tuple[Document, str]:
         raise ModelFileError(
             f"{path} has no document.", 'A .nest file keeps one under "nest" in its metadata.', "Load a .nest file."
         )
-    whole = parse_json(metadata[FORMAT].encode("utf-8", "surrogatepass"), f"The document of {path}")
+    return _from_text(metadata[FORMAT], path)
+
+
+def _from_text(text: str, path: Path | str) -> tuple[Document, str]:
+    whole = parse_json(text.encode("utf-8", "surrogatepass"), f"The document of {path}")
     try:
         fingerprint = _take_fixed_keys(whole)
         return document_from_json(whole), fingerprint
@@ -85,7 +89,7 @@ def _take_fixed_keys(whole: Any) -> str:
     return fingerprint
 
 
-def _wrong(path: Path, error: ValueError) -> ModelFileError:
+def _wrong(path: Path | str, error: ValueError) -> ModelFileError:
     return ModelFileError(f"{path}: {error}.", "A .nest file as docs/format.md describes it was expected.", DAMAGED)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict, TypeGuard, Unpack
+from typing import Any, ClassVar, Literal, TypedDict, TypeGuard, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError, one_of, whole_number
+from nestling.errors import InputError, ModelFileError, one_of, true_or_false, whole_number
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.output import cosine_matrix, output_array, output_width
 from nestling.model.rows import Table
@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Overflow = Literal["cut", "error", "split"]
 Dtype = Literal["float32", "float16", "int8", "binary"]
+MOST_THREADS = 256
 
 
 class CutWarning(UserWarning):
@@ -128,9 +129,9 @@ class Model(ABC):
             digest.update(np.ascontiguousarray(tensor).tobytes())
         return f"sha256:{digest.hexdigest()}"
 
-    def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
-        """The vectors without any option, and how many texts were cut; below 0 where `_fill` has to do it."""
-        return np.zeros(0), -1
+    def _plainly(self, texts: str | Iterable[str]) -> tuple[Array, int] | None:
+        """The vectors without any option, and how many texts were cut; None where that has no shorter way."""
+        return None
 
     @property
     def name(self) -> str:
@@ -193,27 +194,17 @@ class Model(ABC):
         without a known token is a row of zeros); False gives the mean of the weighted rows. dtype: "float32" and
         "float16"; "int8", each row scaled to its largest value, to compare by cosine; "binary", a bit for each value
         above zero, packed: (n, ceil(dim / 8)) uint8, where a row of zeros looks like one that is negative throughout.
-        threads: workers over the texts, default all cores that the process may use, but one for a few short texts and
-        without the core. out: an array of the right shape and dtype to fill. progress: a bar on stderr. errors:
-        "strict" or "replace", for lone surrogates.
+        threads: workers over the texts, 256 at most, default all cores that the process may use, but one for a few
+        short texts and without the core. out: an array of the right shape and dtype to fill. progress: a bar on
+        stderr. errors: "strict" or "replace", for lone surrogates.
 
         Raises InputTypeError (a TypeError) for what is no text, InputError (a ValueError) for an option out of range.
         """
-        plain = dim is None and task is None and threads is None and out is None
-        plain = (
-            plain
-            and overflow in (None, self.usual_overflow)
-            and normalize
-            and not progress
-            and dtype == "float32"
-            and errors == "strict"
-        )
-        cut = -1
-        if plain and self.takes_any_text and _as_is(texts):
-            vectors, cut = self._plainly(texts)
-        if cut < 0:
-            how = How(dim, task, overflow, normalize, dtype, threads, out, progress, errors)
-            vectors, cut = self._embed(texts, how)
+        plain = dim is None and task is None and threads is None and out is None and overflow is None
+        plain = plain and normalize is True and progress is False and dtype == "float32" and errors == "strict"
+        done = self._plainly(texts) if plain else None
+        how = How(dim, task, overflow, normalize, dtype, threads, out, progress, errors)
+        vectors, cut = done or self._embed(texts, how)
         if cut:
             warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
         return vectors
@@ -228,15 +219,20 @@ class Model(ABC):
         """Check the options and the texts, and embed these: their vectors, and how many were cut."""
         dim = self.check_dim(how.dim)
         task = self.document.routes.get("text") if how.task is None else how.task
-        how = replace(how, task=task, overflow=how.overflow or self.usual_overflow)
-        one_of("overflow", how.overflow, ("cut", "error", "split"))
-        one_of("errors", how.errors, ("strict", "replace"))
+        how = replace(
+            how,
+            task=task,
+            overflow=how.overflow or self.usual_overflow,
+            normalize=true_or_false("normalize", how.normalize),
+            dtype=how.dtype.name if isinstance(how.dtype, np.dtype) else how.dtype,
+            threads=None if how.threads is None else min(whole_number("threads", how.threads, 1), MOST_THREADS),
+            progress=true_or_false("progress", how.progress),
+        )
+        one_of("overflow", how.overflow, get_args(Overflow))
         width = output_width(dim, how.dtype, how.normalize)
-        if how.threads is not None:
-            whole_number("threads", how.threads, 1)
         prompt = self._prompt(how.task)
         listed: list[str] | str
-        if self.takes_any_text and not prompt and _as_is(texts):
+        if self.takes_any_text and not prompt and as_is(texts):
             listed = texts
         else:
             listed = [prompt + text for text in check_texts(texts, how.errors)[0]]
@@ -347,7 +343,7 @@ def unfit(name: str, error: ValueError) -> ModelFileError:
     return ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED)
 
 
-def _as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:
+def as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:
     """Whether the core takes the texts as they came; it looks itself at what is in them."""
     return isinstance(texts, str) or type(texts) is list
 

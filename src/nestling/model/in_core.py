@@ -2,19 +2,20 @@
 exactly; else the same is done in Python, with the same bits."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nestling.errors import InputError, ModelFileError
-from nestling.model.common import Array, How, Model, Overflow
+from nestling.model.common import Array, How, Model, Overflow, as_is
 from nestling.model.native import usable_cores, with_bar
+from nestling.model.output import DTYPES
 from nestling.safe import DAMAGED
 from nestling.text.check import check_texts
 
-DTYPES = {"float32": 0, "float16": 1, "int8": 2, "binary": 3}
+CODES = {name: code for code, name in enumerate(DTYPES)}  # of core/output.hpp
 MOST_COUNTED = 2**62  # of a text, which the core counts in 64 bits
 
 
@@ -27,7 +28,7 @@ class CoreModel(Model):
     def _reads_in_core(self, encode: Callable[..., int] | None) -> None:
         self._encode, self.takes_any_text = encode, encode is not None
         task = self.document.routes.get("text")
-        self._usual = self.document.dim, self._core_limit(self.usual_overflow), False, True, DTYPES["float32"]
+        self._usual = self.document.dim, self._core_limit(self.usual_overflow), False, True, CODES["float32"]
         self._usual_task = None if task in self.document.prompts else self._task_id(task)
 
     @abstractmethod
@@ -48,13 +49,17 @@ class CoreModel(Model):
             return self._in_python(texts, vectors, dim, how)
         return self._in_core(texts, vectors, dim, how)
 
-    def _plainly(self, texts: str | list[str]) -> tuple[Array, int]:
-        """Without options, in microseconds a call: the vectors and how many were cut, below 0 if the core stopped."""
-        if self._encode is None or self._usual_task is None:
-            return np.zeros(0), -1
+    def _plainly(self, texts: str | Iterable[str]) -> tuple[Array, int] | None:
+        """In microseconds a call, where the core takes the texts as they are."""
+        if self._encode is None or self._usual_task is None or not as_is(texts):
+            return None
         dim = self._usual[0]
         vectors = np.empty(dim if isinstance(texts, str) else (len(texts), dim), np.float32)
-        return vectors, self._encode(texts, vectors, *self._usual, usable_cores(), *self._usual_task)
+        cut = self._encode(texts, vectors, *self._usual, usable_cores(), *self._usual_task)
+        if cut < 0:
+            how = How(task=self.document.routes.get("text"), overflow=self.usual_overflow)
+            cut = self._in_core_again(texts, vectors.reshape(-1, dim), dim, how, -1 - cut)
+        return vectors, cut
 
     def _core_limit(self, overflow: Overflow | None) -> int:
         """The most tokens of a text as the core takes it: -1 for no limit."""
@@ -65,7 +70,7 @@ class CoreModel(Model):
         """Fill `vectors`, (n, width), in slices where a bar is wanted. Returns how many texts were cut."""
         assert self._encode is not None, "asked only where the core takes texts"
         options: tuple[Any, ...] = dim, self._core_limit(how.overflow), how.overflow == "error", how.normalize
-        options = *options, DTYPES[how.dtype], how.threads or usable_cores(), *self._task_id(how.task)
+        options = *options, CODES[how.dtype], how.threads or usable_cores(), *self._task_id(how.task)
         sliced, step, all_cut = how.progress and not isinstance(texts, str), self._texts_a_step, 0
         spans = [(start, min(start + step, len(texts))) for start in range(0, len(texts), step)]
         for start, stop in with_bar(spans, len(texts)) if sliced else [(0, len(texts))]:

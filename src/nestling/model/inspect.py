@@ -61,7 +61,7 @@ def describe_as_text(facts: dict[str, Any]) -> str:
         f"tiers        {', '.join(map(str, facts['dims']))}",
         f"longest text {limit}",
         f"tasks        {', '.join(facts['tasks']) or 'none'}",
-        *(f"{role:12} task {task}, if none is asked for" for role, task in facts.get("routes", {}).items()),
+        *(f"{role:12} task {task} by default" for role, task in facts.get("routes", {}).items()),
         f"licence      {facts['licence']}",
         *(f"{source['role']:12} {source['name']} ({source['licence']})" for source in facts["lineage"]),
         *([f"size         {facts['size']:,} bytes"] if "size" in facts else []),

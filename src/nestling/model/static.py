@@ -64,6 +64,9 @@ class StaticModel(CoreModel):
             self._core = native_model(self.tokenizer.core, self._layout, *how)
             self._reads_in_core(self._core.encode)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.parts(), *self._stored)
+
     @property
     def backend(self) -> str:
         """What runs: "core", with the instruction set of its kernels; or "python", with the reason."""

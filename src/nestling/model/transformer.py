@@ -84,6 +84,9 @@ class TransformerModel(CoreModel):
         self._counted = np.ones(self.table.size, bool)
         self._counted[list(document.drop)] = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.parts(), *self._stored, self.runtime)
+
     def _with_core(self) -> Reader:
         how = self.table.size, self.document.drop, self.document.sublinear
         reader = reader_of(self._blocks(), lay_out(self.table), *how, tokenizer=self.tokenizer.core)
@@ -156,7 +159,7 @@ class TransformerModel(CoreModel):
         """
         path = Path(path)
         chosen = checked_layout(path, layout, ("nest", "onnx", "sentence-transformers"))
-        check_target(path, suffixes=(".nest",) if chosen == "nest" else (), folder=chosen != "nest")
+        check_target(path, folder=chosen != "nest")
         model = self.with_runtime("core")
         if chosen == "nest":
             canaries = model.encode(self.document.canaries, overflow="split")

@@ -9,6 +9,7 @@ from typing import Any
 
 from nestling.files.parts import Document
 from nestling.model.common import Model
+from nestling.model.load import shipped
 from nestling.score.results import Line, Results, averages
 
 TYPES = {
@@ -62,7 +63,8 @@ def _index(line: Line) -> dict[str, Any]:
 
 
 def _use(document: Document) -> str:
-    code = f'import nestling\n\nmodel = nestling.load("{document.name}.nest")\nvectors = model.encode(["a text"])'
+    called = document.name if document.name in shipped() else f"{document.name}.nest"
+    code = f'import nestling\n\nmodel = nestling.load("{called}")\nvectors = model.encode(["a text"])'
     if document.routes:
         code += '\nqueries, documents = model.encode_query(["a question"]), model.encode_document(["what answers it"])'
     return f"```python\n{code}\n```"

@@ -5,7 +5,7 @@ teacher.json (onnxruntime), and WordLlama from its installed package.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,20 +87,19 @@ class Onnx:
     kind = "transformer, ONNX"
 
     def __init__(self, folder: Path) -> None:
-        card = read_json(folder / "teacher.json")
         self.teacher = load_teacher(str(folder))
+        lacking = [key for key in ("pooling", "max_tokens") if key not in self.teacher.card]
+        if lacking:
+            raise ModelFileError(
+                f"{folder}/teacher.json lacks {' and '.join(lacking)}.",
+                "Its pooling (cls or mean) and max_tokens were expected.",
+                "Add them as the model's own card says.",
+            )
         self.name, self.licence, self.fingerprint = self.teacher.name, self.teacher.licence, self.teacher.fingerprint
         self.dims: tuple[int, ...] = (self.teacher.dim,)
         self.size = _size_of(folder)
-        self.max_tokens: int | None = int(card["max_tokens"])
-        if card.get("pooling") not in ("cls", "mean"):
-            raise ModelFileError(
-                f"{folder}/teacher.json says pooling {card.get('pooling')!r}.",
-                "It is cls or mean.",
-                "Correct it as the model's own card says.",
-            )
-        self._first_only = card["pooling"] == "cls"
-        self._prefixes = _prefixes(card)
+        self.max_tokens: int | None = self.teacher.max_tokens
+        self._prefixes = _prefixes(self.teacher.card)
         self._tokenizer = parse_tokenizer(self.teacher.tokenizer_json, self.name)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
@@ -113,7 +112,7 @@ class Onnx:
 
     def _one(self, text: str) -> Vectors:
         states = self.teacher.forward(np.array([self._tokenizer.encode(text).ids], np.int64))[0]
-        vector: Vectors = states[0] if self._first_only else states.mean(axis=0)
+        vector: Vectors = states[0] if self.teacher.pooling == "cls" else states.mean(axis=0)
         return vector / np.linalg.norm(vector)
 
 
@@ -123,14 +122,13 @@ class SentenceTransformers:
     kind = "transformer, torch"
 
     def __init__(self, folder: Path) -> None:
-        card = read_json(folder / "teacher.json") if (folder / "teacher.json").exists() else {}
         self.teacher = load_teacher(str(folder))
         self.model = self.teacher.encoder
         self.name, self.licence, self.fingerprint = self.teacher.name, self.teacher.licence, self.teacher.fingerprint
         self.dims: tuple[int, ...] = (self.teacher.dim,)
         self.size = _size_of(folder)
         self.max_tokens: int | None = self.model.max_seq_length
-        self._prefixes = _prefixes(card)
+        self._prefixes = _prefixes(self.teacher.card)
 
     def encode(self, texts: Sequence[str], role: Role = "text") -> Vectors:
         whole = [self._prefixes[role] + text for text in texts]
@@ -194,7 +192,7 @@ def embed_once(texts: Sequence[str], met: dict[str, Vectors], encode: Callable[[
     return np.array([met[text] for text in texts], np.float32)
 
 
-def _prefixes(card: dict[str, Any]) -> dict[str, str]:
+def _prefixes(card: Mapping[str, Any]) -> dict[str, str]:
     """role -> what goes before a text. Where documents have a prefix too, a bare text counts as a query."""
     query, document = card.get("query_prefix", ""), card.get("document_prefix", "")
     return {"query": query, "document": document, "text": query if document else ""}

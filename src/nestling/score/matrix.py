@@ -4,24 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nestling.errors import InputError
 from nestling.score.encoders import Encoder
 from nestling.score.results import Results, averages, read_results
 from nestling.score.run import Outcome, folder_name
 
 
 def tiers_asked(dims: str | None, encoder: Encoder) -> list[int]:
-    """The numbers of --dims, without the full width, which is scored anyway."""
-    numbers = [int(dim) for dim in dims.split(",")] if dims else []
+    """The numbers of --dims, without the full width, which is scored anyway. Raises InputError for what is none."""
+    try:
+        numbers = [int(dim) for dim in dims.split(",")] if dims else []
+    except ValueError as error:
+        raise InputError(
+            f"--dims {dims} was given;", "numbers with commas were expected.", "Give tiers such as 128,64."
+        ) from error
     return [dim for dim in numbers if dim != encoder.dims[0]]
 
 
 def show(by_model: Sequence[tuple[Encoder, list[Outcome]]], out: Path) -> dict[str, Any]:
-    """A report: the scores of each model (the full one first, then its tiers), both averages, and "text" for people."""
+    """A report: the scores of each model (the full one first, then its tiers), both averages, and "text" for people.
+
+    What a tier keeps is said only where it was scored on the very tasks of the full model: none failed at one alone.
+    """
     rows = [_row(encoder, outcomes, out) for encoder, outcomes in by_model]
-    full = rows[0]["averages"]
+    full = rows[0]
     for row in rows:
-        if full and row["averages"]:
-            row["retention"] = row["averages"]["mean_task"] / full["mean_task"]
+        if row["averages"] and row["scores"].keys() == full["scores"].keys():
+            row["retention"] = row["averages"]["mean_task"] / full["averages"]["mean_task"]
     return {"models": rows, "text": "\n\n".join(_text(row) for row in rows)}
 
 

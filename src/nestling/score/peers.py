@@ -1,6 +1,5 @@
 """What speed is measured beside: our own models, and other libraries as their users call them."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -187,7 +186,7 @@ def _library_peer(kind: str, place: str, scratch: Path) -> Peer:
     if kind in ("minilm-onnx", "minilm-int8"):
         folder = _with_graph(folder, scratch)
         folder = folder if kind == "minilm-onnx" else _in_int8(folder, scratch)
-        limit = int(json.loads((folder / "teacher.json").read_text(encoding="utf-8"))["max_tokens"])
+        limit = load_encoder(str(folder)).max_tokens
     wanted = ["tokenizer.json"] if kind == "tokie" else ["tokenizer.json", "*.safetensors", "*.onnx"]
     size = sum(file.stat().st_size for pattern in wanted for file in folder.rglob(pattern))
     return Peer(name, kind, str(folder), size, limit, tuple(notes))

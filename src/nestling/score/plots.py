@@ -1,5 +1,4 @@
-"""Pictures from result files: size against quality, what each tier keeps, layers by dims, throughput by length,
-losses."""
+"""Pictures from result files: size against quality, what each tier keeps, throughput by length, losses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,21 +66,6 @@ def ladder(steps: Sequence[tuple[str, float, float]], path: Path, what: str) -> 
         axes.annotate(
             f"{value:.1f}", (value, place), xytext=(8, 0), textcoords="offset points", fontsize=8, va="center"
         )
-    _save(figure, path)
-
-
-def heat_map(scores: Mapping[tuple[int, int], float], path: Path, name: str) -> None:
-    """scores: (layers, dims) -> mean over tasks, 0 to 1."""
-    layers, dims = (sorted({key[place] for key in scores}) for place in (0, 1))
-    figure, axes = _figure("dims", "layers")
-    table = [[100 * scores.get((layer, dim), float("nan")) for dim in dims] for layer in layers]
-    axes.imshow(table, cmap="viridis", aspect="auto", origin="lower")
-    for row, values in enumerate(table):
-        for column, value in enumerate(values):
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white", fontsize=9)
-    axes.set_xticks(range(len(dims)), [str(dim) for dim in dims])
-    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set_title(name, fontsize=10)
     _save(figure, path)
 
 

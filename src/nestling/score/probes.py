@@ -21,7 +21,7 @@ from tqdm import tqdm
 from nestling.errors import InputError, MissingExtraError
 from nestling.files.texts import read_table
 from nestling.probe import HEADS, HIDDEN, About, Embedder, Floats, Head, Probe
-from nestling.score.encoders import Encoder, embed_once
+from nestling.score.encoders import Encoder, Remembering
 
 try:
     from scipy.stats import binomtest
@@ -261,7 +261,7 @@ def run_probes(
     if not sets:
         raise InputError(f"{data} has no labelled set.", f"Looked for were {', '.join(DECLARED)}.", "Pass --data.")
     transfers = [*across_sets(sets), *(one for whole in sets[: len(there)] for one in across_kinds(whole))]
-    once = Once(encoder)
+    once = Remembering(encoder)
     bar = tqdm(total=len(sets + transfers) * len(HEADS), desc="probe", unit=" heads", disable=not progress)
     with bar:
         judged = [judge(once, labelled, seeds, bar) for labelled in (*sets, *transfers)]
@@ -333,19 +333,6 @@ def _run(encoder: Embedder, labelled: LabelledSet, head: Head, seed: int) -> dic
 
 def _sizes(part: Part) -> dict[str, int]:
     return {"texts": len(part.texts), "positives": int(part.truth.sum())}
-
-
-class Once:
-    """An embedder that embeds a text once, however often it is asked."""
-
-    def __init__(self, encoder: Embedder) -> None:
-        self.name, self.fingerprint = encoder.name, encoder.fingerprint
-        self._encoder = encoder
-        self._met: dict[str, npt.NDArray[np.float32]] = {}
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(n, dim) float32."""
-        return embed_once(texts, self._met, self._encoder.encode)
 
 
 def show(report: dict[str, Any]) -> str:

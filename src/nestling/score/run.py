@@ -8,11 +8,9 @@ import json
 import logging
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from tqdm import tqdm
 
 from nestling.errors import InputError
 from nestling.safe import read_json, write_text
-from nestling.score.encoders import Encoder, Role, Tier, Vectors, embed_once
+from nestling.score.encoders import Encoder, Remembering, Role, Tier, Vectors
 from nestling.score.examples import collect, keep_examples, watch_queries
 from nestling.score.tasks import fill, make_task, split_of, subsets_in
 
@@ -85,9 +83,8 @@ def run_task(encoder: Encoder, name: str, data: Path, folder: Path, *, hub: bool
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             queries = watch_queries(task)
-            scores = task.evaluate(
-                Adapter(encoder), split, missing, encode_kwargs=QUIETLY, prediction_folder=Path(scratch)
-            )
+            adapter = Adapter(Remembering(encoder))
+            scores = task.evaluate(adapter, split, missing, encode_kwargs=QUIETLY, prediction_folder=Path(scratch))
             for one in missing:
                 examples = collect(task, one, split, Path(scratch), scores[one], queries)
                 if examples is not None:
@@ -104,11 +101,10 @@ def folder_name(encoder: Encoder) -> str:
 
 
 class Adapter:
-    """An encoder as mteb wants it. Within a task, a text is embedded once."""
+    """An encoder as mteb wants it."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._met: defaultdict[Role, dict[str, Vectors]] = defaultdict(dict)
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
@@ -118,9 +114,7 @@ class Adapter:
     def encode(self, inputs: Iterable[Any], *, prompt_type: Any = None, **_: Any) -> Vectors:
         """inputs: batches with a list "text". prompt_type: mteb's query or document, or None."""
         role: Role = "text" if prompt_type is None else ("query" if prompt_type.value == "query" else "document")
-        texts = [text for batch in inputs for text in batch["text"]]
-        found = embed_once(texts, self._met[role], partial(self.encoder.encode, role=role))
-        return found.reshape(len(texts), self.encoder.dims[0])
+        return self.encoder.encode([text for batch in inputs for text in batch["text"]], role)
 
     def similarity(self, left: Any, right: Any) -> Any:
         return cos_sim(left, right)

@@ -76,5 +76,6 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 def _is_of_use(entry: os.DirEntry[str]) -> bool:
     """No pipe or device, no link to one or to a folder; but a link to nothing, which reading will report."""
     if entry.is_symlink():
-        return entry.is_file() or not Path(entry.path).exists()
+        path = Path(entry.path)
+        return path.is_file() or not path.exists()
     return entry.is_dir() or entry.is_file()

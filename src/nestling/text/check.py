@@ -1,7 +1,7 @@
 """What counts as texts: one `str`, or an iterable of `str`; anything else is refused by index and type."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Literal
+from typing import Literal, get_args
 
 from nestling.errors import InputError, InputTypeError, one_of
 
@@ -13,7 +13,7 @@ def check_texts(texts: str | Iterable[str], errors: Errors = "strict") -> tuple[
 
     errors: "strict" refuses a lone surrogate (half a character, which UTF-8 cannot hold); "replace" puts U+FFFD there.
     """
-    one_of("errors", errors, ("strict", "replace"))
+    one_of("errors", errors, get_args(Errors))
     if isinstance(texts, str):
         return [_clean(texts, "texts", 0, errors)], True
     return [_clean(text, "texts", index, errors) for index, text in enumerate(_each("texts", texts))], False
@@ -39,6 +39,11 @@ def with_titles(texts: Iterable[str], titles: Iterable[str | None], errors: Erro
 
 def _each(name: str, values: object) -> Iterator[object]:
     """The values one by one, if they come in an order."""
+    if hasattr(values, "columns"):  # of which a table would give the names
+        kind = type(values).__name__
+        raise InputTypeError(f"{name} is a table, a {kind};", "one column was expected.", 'Pass table["text"], say.')
+    if hasattr(values, "to_pylist"):
+        values = values.to_pylist()  # of Arrow, whose own values are no str
     try:
         if not isinstance(values, (bytes, bytearray, Mapping, Set)):
             return iter(values)  # type: ignore[call-overload, no-any-return]

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from nestling.errors import ModelFileError
+from nestling.safe import DAMAGED
 from nestling.text.packed import PackedTokenizer
 
 CoreTokenizer = Any  # nestling._core.Tokenizer, which may not be there
@@ -57,7 +58,7 @@ def compile_tokenizer(packed: PackedTokenizer) -> tuple[CoreTokenizer | None, st
         raise ModelFileError(
             f"The tokenizer of {packed.name} has {error}.",
             "A well-formed vocabulary was expected.",
-            "The file is damaged or hostile: get it again from where it came.",
+            DAMAGED,
         ) from error
 
 

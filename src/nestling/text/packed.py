@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestling.errors import ModelFileError
-from nestling.safe import MAX_JSON_BYTES, parse_json
+from nestling.safe import DAMAGED, MAX_JSON_BYTES, parse_json
 from nestling.text.plan import MAX_VOCABULARY, check_depth, check_plan, dump_plan, merge_pairs
 
 Array = npt.NDArray[Any]
@@ -144,7 +144,7 @@ def _unpacking(name: str) -> Iterator[None]:
         raise ModelFileError(
             f"The packed tokenizer of {name} cannot be unpacked: {type(error).__name__}: {error}.",
             "Tensors as docs/format.md describes them were expected.",
-            "The file is damaged or hostile: get it again from where it came.",
+            DAMAGED,
         ) from error
 
 

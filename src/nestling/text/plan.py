@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nestling.errors import ModelFileError
-from nestling.safe import parse_json
+from nestling.safe import DAMAGED, parse_json
 
 MAX_VOCABULARY = 4_000_000
 DEEPEST = 64  # nesting of a plan; those in use have under ten
@@ -82,7 +82,7 @@ def _bad(name: str, what: str) -> ModelFileError:
     return ModelFileError(
         f"The tokenizer of {name} has {what}.",
         "A well-formed tokenizer.json was expected.",
-        "The file is damaged or hostile: get it again from where it came.",
+        DAMAGED,
     )
 
 
