@@ -54,7 +54,7 @@ async function compareVectors() {
       const expected = new Uint32Array(await get(file));
       const vectors =
         { query: model.encodeQuery, document: model.encodeDocument }[task]?.call(model, texts, options) ??
-        model.encode(texts, options);
+        model.encode(texts, task ? { ...options, task } : options);
       const mine = new Uint32Array(vectors.data.buffer);
       const different = texts.filter((_, i) =>
         vectors.at(i).some((_, d) => mine[i * vectors.dim + d] !== expected[i * vectors.dim + d]),

@@ -5,6 +5,7 @@ import { load, similarity } from "./nestling.js";
 const SHOWN = 12; // results
 const LIT = 5; // of them, that a line joins to the query
 const LONGEST = 420; // characters of a passage
+const PIECES = /\S.{0,419}(?= |$)|\S.{0,419}/gu; // of so many
 const SHORTEST = 70;
 const MOST_PASSAGES = 50_000;
 const TRIES = [
@@ -52,17 +53,9 @@ function passagesOf(text) {
   return found;
 }
 
-/** A sentence longer than a passage, cut between words. */
+/** A sentence, cut between words where it is longer than a passage. */
 function pieces(sentence) {
-  const found = [];
-  let rest = sentence.trim();
-  while (rest.length > LONGEST) {
-    let at = rest.lastIndexOf(" ", LONGEST);
-    if (at < 1) at = LONGEST - /[\uDC00-\uDFFF]/.test(rest[LONGEST]); // no character in halves
-    found.push(rest.slice(0, at));
-    rest = rest.slice(at).trim();
-  }
-  return rest ? [...found, rest] : found;
+  return sentence.match(PIECES) ?? [];
 }
 
 /** shelf.txt: a line `# TITLE, AUTHOR` begins a book, of which each line is a passage. */
@@ -77,13 +70,12 @@ function readShelf(text) {
 /** Embeds the passages of texts: [{ name, passages }]. */
 function fill(texts) {
   const all = texts.flatMap((text, source) => text.passages.map((passage) => ({ text: passage, source })));
-  const kept = all.slice(0, MOST_PASSAGES);
-  const start = performance.now();
-  vectors = model.encodeDocument(kept.map((passage) => passage.text));
-  const took = performance.now() - start;
-  passages = kept;
+  passages = all.slice(0, MOST_PASSAGES);
   sources = texts.map((text) => text.name);
   nearestTo = lit = null;
+  const start = performance.now();
+  vectors = model.encodeDocument(passages.map((passage) => passage.text));
+  const took = performance.now() - start;
   map = project(vectors);
   showLegend();
   const left =

@@ -94,8 +94,7 @@ export class Model {
   /** What is asked for, or what the file says. */
   #taskOf(role, asked) {
     const { routes } = this.document;
-    if (asked === undefined && Object.hasOwn(routes, role)) return routes[role];
-    if (asked === undefined) return role === "text" ? "" : role;
+    if (asked === undefined) return Object.hasOwn(routes, role) ? routes[role] : role === "text" ? "" : role;
     if (asked && !this.tasks.includes(asked))
       fail(
         `task ${quote(asked)} is not a task of ${this.name}.`,
