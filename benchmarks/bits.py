@@ -17,6 +17,7 @@ from proxy import Proxy
 from nestling.make.contextual import to_model, with_body_of
 from nestling.make.recipe import Places, cache_folder, data_folder, read_recipe
 from nestling.make.run import Run
+from nestling.make.transformer import moments, taught
 from nestling.shrink.budget import file_size
 from nestling.shrink.transformer import table_alone, with_small_body
 
@@ -31,10 +32,10 @@ def main() -> None:
     for name, words in WORDS.items():
         recipe = read_recipe(ROOT / "recipes" / f"{name}.toml")
         run = Run(recipe, places, progress=True)
-        coded, student = run.taught(run.describe(run.full()))
-        trained, moments = to_model(student, table_alone(coded), run.inputs.body), run.moments(student, coded)
+        coded, student = taught(run)
+        trained, seen = to_model(student, table_alone(coded), run.inputs.body), moments(run, student, coded)
         for word, feedback in [(words[0], False), *((word, way) for word in words[1:] for way in (False, True))]:
-            small = with_small_body(trained, word, run.seed, moments if feedback else {})
+            small = with_small_body(trained, word, run.seed, seen if feedback else {})
             model = with_body_of(coded, small, recipe["routes"])
             line = {"model": name, "bits": round(8 / word, 1), "feedback": feedback, "size": file_size(model)}
             lines.append({**line, **proxy(partial(model.encode, overflow="split"))})

@@ -27,6 +27,7 @@ from nestling.make.run import Run
 from nestling.make.settings import Body, Training
 from nestling.make.student import Student
 from nestling.make.train import Lessons, train
+from nestling.make.transformer import with_tasks
 from nestling.model.common import Model
 from nestling.model.load import load_transformer
 from nestling.model.static import StaticModel
@@ -66,12 +67,12 @@ class Trials:
         lessons, self.held_out = run.lessons
         self.lessons = Lessons(lessons.tokens.span(0, texts), lessons.targets[:texts])
         asked = {text for pair in first_pairs(run.places.data) for text in pair}
-        known = np.array([text in asked for text in run.inputs.texts[run.inputs.first :]])
+        known = np.array([text in asked for text in run.inputs.learnt])
         assert lessons.pairs is not None, "the recipe has pairs"
         self.pairs = replace(lessons, pairs=lessons.pairs[~known[lessons.pairs].any(axis=1)][:pairs])
-        self.with_tasks = run.with_tasks(self.pairs, self.model)
+        self.with_tasks = with_tasks(run, self.pairs, self.model)
         self.encoders = {MINI: load_transformer(MINI), MINILM: load_teacher(str(run.places.find(MINILM)))}
-        self.proxy, self.texts = Proxy(run.places.data), run.inputs.held_out
+        self.proxy, self.texts = Proxy(run.places.data), run.inputs.learnt
 
     def student(self, body: Body, how: Training) -> Student:
         student = self.new(body)

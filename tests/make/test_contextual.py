@@ -17,17 +17,21 @@ from nestling.make.recipe import Places, read_recipe
 from nestling.make.run import Made, Run, make
 from nestling.make.settings import Body, Training
 from nestling.make.train import Lessons, train
+from nestling.make.transformer import moments, taught
 from nestling.model.load import load_transformer
 from nestling.model.output import unit
 from nestling.model.static import StaticModel
+from nestling.model.transformer import TransformerModel
 from nestling.score.sts import score_sts
 from nestling.shrink.fidelity import sample_texts
+from nestling.shrink.transformer import table_alone, with_small_body
 from tests.conftest import SAMPLES, model_of
 from tests.make.conftest import save_teacher
 from tests.make.test_run import SMALL, inputs, small
 
 SMALLER = {
-    '"2999KB"': '"150KB"', '"7160238B"': '"70KB"', "layers = 3": "layers = 2", "checks = 40": "checks = 4",
+    '"2999KB"': '"150KB"', '"6222KB"': '"70KB"', "word = 3": "word = 2",
+    "layers = 3": "layers = 2", "checks = 40": "checks = 4",
     "data:eval/STSBenchmark/validation.parquet": "cache:sts.parquet", "compiled = true": "compiled = false",
     "tokens = 1024": "tokens = 64", "head = 64": "head = 16", "words = 12_000": "words = 40", "prune = 22": "prune = 2",
     'start = "static"\n': "", "rate = 5e-4": "rate = 3e-3",
@@ -39,7 +43,7 @@ SMALLER = {
 LAYERS = {  # of a transformer, that see whole rows, in the recipe of mini
     'encoder = "cache:teachers/minilm"\nkeep = [0, 1, 2]\nwords = 128\ntokens = 511':
         'encoder = "mini"\nkeep = [0, 1]\nfeed = 48\nwords = 64\nwhole = true\ntokens = 255',
-    "word = 2": "word = 3\nfeedback = true", "epochs = 0.75\nbatch = 256": "epochs = 0.2\nbatch = 32",
+    "word = 3": "word = 3", "epochs = 0.75\nbatch = 256": "epochs = 0.2\nbatch = 32",
 }  # fmt: skip
 DIM = 16
 
@@ -99,11 +103,35 @@ def test_blocks_that_an_encoder_knew_before(home: Path) -> None:
     assert named[:2] == [("teacher", "sample/teacher"), ("teacher", "tests/wordpiece")]
     assert [role for role, _ in named[2:]] == ["data", "data"]
     assert made.losses["student"][-1]["held_out"] < made.losses["student"][0]["held_out"]
+    feedback_and_blend_are_heard(path, home, model)
+
+
+def feedback_and_blend_are_heard(path: Path, home: Path, model: TransformerModel) -> None:
+    """In a model that a recipe with both has made, whose stages are found where they are, however often it is asked."""
+    folders = sorted((home / "cache/make").iterdir())
+    run = Run(read_recipe(path), Places(home / "cache", SAMPLES), quick=True)
+    taught(run)
+    coded, student = taught(run)
+    assert sorted((home / "cache/make").iterdir()) == folders
+    learnt = load_student(run.folders["tasks"] / "student.safetensors")
+    torch.testing.assert_close(student.get_parameter("back.weight"), 0.6 * learnt.get_parameter("back.weight"))
+    back, its = (
+        np.asarray(each) for each in (model.weights()["back.weight"], student.get_parameter("back.weight").detach())
+    )
+    assert (back * its).sum() == pytest.approx(np.square(its).sum(), rel=0.05)
+    trained = to_model(student, table_alone(coded), run.inputs.body)
+    plain, told = (
+        with_small_body(trained, 2, run.seed, seen).parts().tensors for seen in ({}, moments(run, student, coded))
+    )
+    for name in ("narrow", "wide", "attended", "queries_keys_values"):
+        codes = model.parts().tensors[f"body.blocks.0.{name}.weight"]
+        assert np.array_equal(codes, told[f"body.blocks.0.{name}.weight"])
+        assert not np.array_equal(codes, plain[f"body.blocks.0.{name}.weight"])
 
 
 def test_blocks_that_are_layers_of_a_transformer(home: Path) -> None:
     """Of the mini that ships: they see whole rows, and keep what they have learnt to weigh and to add."""
-    given = {**SMALLER, **LAYERS, "widths = [2, 4]": "widths = [8, 8, 16]", '"7160238B"': '"700KB"'}
+    given = {**SMALLER, **LAYERS, "widths = [2, 4]": "widths = [8, 8, 16]", '"6222KB"': '"700KB"'}
     path = small("mini", home, **{**LAYERS, **given})
     made = make(path, home / "layers.nest", data=SAMPLES, cache=home / "cache", quick=True)
     model = load_transformer(made.path)
@@ -153,13 +181,17 @@ def test_a_student_is_not_repaired(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({'query = "qry"': 'query = "qrx"'}, "query = 'qrx' in [routes]. Tasks are qry, doc, sym."),
+        ({'query = "qry"': 'query = "qrx"'}, "has query = 'qrx'. Known are qry, doc, sym."),
         ({"[routes]": "[blend]\nadds = 0.5\n\n[routes]"}, "[blend]. Layers of an encoder"),
         ({"tokens = 1024": "tokens = 64\nwhole = true"}, "whole = true. Layers of an encoder"),
         ({"head = 64": "head = 60"}, "columns 48, 48, 60. Multiples of 16"),
-        ({"tokens = 1024": "tokens = 1"}, "tokens = 1."),
+        ({"tokens = 1024": "tokens = 1"}, "has tokens = 1. At least 2 was expected."),
         ({"widths = [8, 8]\n": ""}, "[shrink] without widths."),
-        ({"word = 2": "word = 17"}, "word = 17 in [shrink]. Values a byte, (1, 2, 3, 4, 8)"),
+        ({"word = 2": "word = 17"}, "has word = 17. Known are 1, 2, 3, 4, 8."),
+        ({"word = 2": "word = 2\ndim = 32"}, "dim in [shrink]. A transformer keeps all columns"),
+        ({"rate = 0.0\nbody_rate = 1e-3": "rate = 0.1\nbody_rate = 1e-3"}, "rate = 0.1 in [tasks]. Rows in few bits"),
+        ({"[tasks]": "[tasks]\nseeds = 2"}, "has seeds."),
+        ({"[student]\n": "[student]\nown = 0.5\n"}, "has own."),
     ],
 )
 def test_recipes_of_no_transformer_are_refused_at_once(tmp_path: Path, change: dict[str, str], said: str) -> None:
@@ -172,6 +204,28 @@ def test_pairs_that_are_all_held_out(home: Path) -> None:
     run.inputs.sides = [(run.inputs.texts[0], run.inputs.texts[70])]
     with pytest.raises(InputError, match="Each of 1 pairs"):
         _ = run.inputs.paired
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"keep = [0, 1, 2]": "keep = [0, 2]"}, r"layers \[0, 2\], 36 tokens, and feed = 0\. It has layers 0 to 1"),
+        ({"tokens = 511": "tokens = 255"}, "255 tokens"),
+        ({"word = 3": "word = 3"}, r"word = 3 in \[shrink\], and blocks of 32 and 48 columns"),
+        ({"keep = [0, 1, 2]": "keep = [0]\nfeed = 80"}, "feed = 80"),
+    ],
+)
+def test_what_the_encoder_lacks_is_missed_at_once(home: Path, change: dict[str, str], said: str) -> None:
+    path, stages = small("mini", home, **{**SMALLER, **change}), sorted((home / "cache/make").iterdir())
+    with pytest.raises(InputError, match=said):
+        make(path, home / "no.nest", data=SAMPLES, cache=home / "cache", quick=True)
+    assert sorted((home / "cache/make").iterdir()) == stages
+
+
+def test_words_that_do_not_add_up_to_columns(home: Path) -> None:
+    path = micro(home, **{"word = 2": "word = 3", "dim = 48\nlayers": "dim = 64\nlayers"})
+    with pytest.raises(InputError, match=r"word = 3 in \[shrink\], and blocks of 64 columns"):
+        make(path, home / "no.nest", data=SAMPLES, cache=home / "cache", quick=True)
 
 
 @pytest.fixture(scope="module")

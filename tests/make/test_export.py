@@ -85,7 +85,7 @@ def test_a_graph_that_says_something_else_is_refused(student: Student, monkeypat
 
 def test_without_onnxscript_it_says_what_to_install(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(MissingExtraError, match=r"nestling\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"extra \[train\]. Type: pip install"):
         export(student, 64)
 
 

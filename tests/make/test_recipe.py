@@ -1,5 +1,6 @@
 """Recipes: the same inputs give the same file, a finished stage is not done again, and mistakes are named."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import spearmanr
 
+import nestling.make.run as run
 import nestling.shrink.budget as budget
 from nestling.cli import main
 from nestling.errors import InputError
-from nestling.files.parts import Source
+from nestling.files.parts import Document, Source
 from nestling.make.recipe import cache_folder, data_folder, read_recipe
 from nestling.make.run import Made, make
 from nestling.model.load import load
@@ -27,6 +29,9 @@ from tests.conftest import SAMPLES
 RECIPE = SAMPLES / "small.toml"
 CORPUS = str(files("nestling.shrink") / "held_out.txt")
 TASK = "pairs, Spearman"
+BARE = 'name = "a"\n[teacher]\nsource = "b"\n'
+TARGETS = BARE + '[corpus]\npath = "c"\n[targets]\n'
+TRAIN = TARGETS + "[train]\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +113,7 @@ def test_the_file_says_what_it_is(made: Made) -> None:
     model = load(made.path)
     document = model.document
     assert made.path.stat().st_size == made.size <= 26_000
-    assert (model.name, document.description, model.licence) == ("small", "A model to test with.", "CC0-1.0")
+    assert (model.name, document.description) == ("small", "A model to test with.")
     assert model.lineage == (
         Source("teacher", "sample/teacher", "CC0-1.0"), Source("data", "held_out.txt", "unknown"),
     )  # fmt: skip
@@ -128,12 +133,12 @@ def test_the_file_says_what_it_is(made: Made) -> None:
 
 def test_the_card(made: Made) -> None:
     card = made.path.with_suffix(".md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlicense: cc0-1.0\n")
+    assert card.startswith("---\nlicense: unknown\n")
     for said in (
         "# small",
         "A model to test with.",
         f"- size: {made.size:,} bytes, tokenizer included",
-        "- licence: CC0-1.0",
+        "- licence: unknown",
         "- teacher: sample/teacher (CC0-1.0)",
         "- data: held_out.txt (unknown)",
         f"| {TASK} | {made.scores[TASK]['64']:.4f} |",
@@ -157,8 +162,20 @@ def test_the_recipe_s_own_corpus(tmp_path: Path) -> None:
     shutil.copy(CORPUS, tmp_path / "texts.txt")
     corpus = '[corpus]\npath = "cache:texts.txt"\nname = "sentences"\nlicence = "CC0"\n'
     head = 'name = "own"\n[teacher]\nsource = "data:teacher"\n[distil]\ndim = 32\nheld_out = 60\n'
-    done = make(recipe_of(tmp_path, head + corpus), tmp_path / "own.nest", data=SAMPLES, cache=tmp_path)
-    assert load(done.path).lineage[1] == Source("data", "sentences", "CC0")
+    recipe = recipe_of(tmp_path, 'licence = "CC0-1.0"\n' + head + corpus)
+
+    def made(**given: Any) -> Document:
+        return load(make(recipe, tmp_path / "own.nest", data=SAMPLES, cache=tmp_path, **given).path).document
+
+    assert made().lineage[1] == Source("data", "sentences", "CC0")
+    digest = hashlib.sha256(recipe.read_bytes()).hexdigest()
+    assert (made().recipe, made().licence) == (digest, "CC0-1.0") == (made(seed=0).recipe, made(seed=0).licence)
+    for given, licence in (
+        ({"seed": 1}, "CC0-1.0"), ({"quick": True}, "CC0-1.0"), ({"corpus": CORPUS}, "unknown"),
+        ({"teacher": str(SAMPLES / "teacher")}, "unknown"),
+    ):  # fmt: skip
+        other = made(**given)
+        assert (other.recipe, other.licence) == (None, licence)  # the recipe alone does not make it again
     (tmp_path / "texts.txt").unlink()
     with pytest.raises(InputError, match=r"texts\.txt is not there\. .* Pass --corpus or --data\."):
         make(tmp_path / "recipe.toml", tmp_path / "own.nest", data=SAMPLES, cache=tmp_path)
@@ -218,6 +235,31 @@ def test_our_recipes_are_sound() -> None:
         ('name = "a"\n[teacher]\nget = "b"', "lacks teacher.source."),
         ('name = "a"\n[teacher]\nsource = "b"\n[shrink]', "lacks shrink.budget."),
         ('name = "a"\n[teacher]\nsource = "b"\n[corpus]\ncolumn = "t"', "lacks corpus.path."),
+        (
+            TARGETS + 'poolings = ["sentance"]',
+            "has poolings = ['sentance']. Known are tokens, sentence. Choose from these.",
+        ),
+        (TARGETS + "poolings = []", "has poolings = []. Known are"),
+        (TARGETS + 'dtype = "int4"', "has dtype = 'int4'. Known are float16, int8."),
+        (TARGETS + "max_tokens = 2", "has max_tokens = 2. At least 3"),
+        (BARE + '[distil]\npooling = "most"', "has pooling = 'most'. Known are mean, sublinear."),
+        (TRAIN + "batch = 0", "has batch = 0. At least 1 was expected. Raise it."),
+        (TRAIN + "checks = 0", "has checks = 0. At least 1"),
+        (TRAIN + "epochs = 0", "has epochs = 0. At least 1e-06"),
+        (TRAIN + "epochs = -1.5", "has epochs = -1.5. At least"),
+        (TRAIN + "epochs = nan", "has epochs = nan. At least"),
+        (TRAIN + "rate = -1.0", "has rate = -1.0. At least 0 was"),
+        (TRAIN + "dims = [32, 0]", "has dims = [32, 0]. At least 1"),
+        (TRAIN + "margin = 0.1", "has margin. Known are"),
+        (TRAIN + "pairs = 0.2", "has pairs. Known are batch, checks, "),
+        (TRAIN + "own = 0.2", "has own. Known are"),
+        (TRAIN + "[again]\nbody_rate = 0.2", "has body_rate. Known are"),
+        (TRAIN + "[student]\ntasks = 0.5", "lacks [pairs], on which tasks in [student] stands."),
+        (TRAIN + "[student]\npairs = 0.5", "lacks [pairs], on which pairs in [student] stands."),
+        (
+            TRAIN + '[shrink]\nbudget = "1KB"\n[repair]\npairs = 1.0',
+            "lacks [pairs], on which pairs in [repair] stands.",
+        ),
     ],
 )
 def test_mistakes_are_named(text: str, said: str, tmp_path: Path) -> None:
@@ -245,6 +287,18 @@ def test_a_budget_that_nothing_fits(tmp_path: Path) -> None:
     new_cache(tmp_path / "cache")
     with pytest.raises(InputError, match=r"No scheme fits small into 1,800 bytes\."):
         make(recipe, tmp_path / "x.nest", corpus=CORPUS, data=SAMPLES, cache=tmp_path / "cache")
+
+
+def test_a_model_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lay at its place stays."""
+    (tmp_path / "small.nest").write_text("good")
+    monkeypatch.setattr(run, "ROOM_FOR_SCORES", -10_000)
+    recipe = recipe_of(tmp_path, RECIPE.read_text(encoding="utf-8").replace("26KB", "10KB"))
+    where = {"data": SAMPLES, "cache": new_cache(tmp_path / "cache")}
+    with pytest.raises(InputError, match=r"small has [\d,]+ bytes with its scores\. At most 10,000 were asked for"):
+        make(recipe, tmp_path / "small.nest", corpus=CORPUS, **where)
+    assert (tmp_path / "small.nest").read_text() == "good"
+    assert not (tmp_path / "small.md").exists()
 
 
 def test_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -325,6 +379,8 @@ def test_what_would_be_missed_after_hours_is_missed_at_once(tmp_path: Path) -> N
     (cache / "pairs.parquet").unlink()
     with pytest.raises(InputError, match=r"pairs\.parquet is not there\."):
         make_small(tmp_path)
+    with pytest.raises(InputError, match=r"'much'"):
+        read_recipe(recipe_of(tmp_path, RECIPE.read_text(encoding="utf-8").replace("26KB", "much")))
     head = f'name = "own"\n[teacher]\nsource = "data:teacher"\n[corpus]\npath = "{CORPUS}"\n[distil]\nheld_out = 0\n'
     with pytest.raises(InputError, match="held_out = 0"):
         make(recipe_of(tmp_path, head), tmp_path / "own.nest", data=SAMPLES, cache=cache)

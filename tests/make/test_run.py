@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from click.testing import CliRunner
 
 import nestling.make.inputs as inputs_module
 import nestling.make.run as module
+from nestling import __version__
 from nestling.cli import main
 from nestling.errors import InputError, MissingExtraError
 from nestling.files.parts import Source
 from nestling.make.lessons import mean_rows
 from nestling.make.recipe import Places, read_recipe
 from nestling.make.run import Made, Run, make
+from nestling.make.targets import Look, Targets
 from nestling.model.common import CutWarning
 from nestling.model.load import load
 from nestling.model.output import unit
@@ -198,7 +201,7 @@ def test_a_recipe_may_begin_with_a_trained_model(home: Path) -> None:
     (home / "begun").mkdir()
     recipe = read_recipe(small("static", home / "begun", **changes))
     run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
-    model = run.describe(run.full())
+    model = run.described
     assert len(run.inputs.sides) == 50
     assert run.inputs.start is not None
     assert run.inputs.start.name == "nano"
@@ -209,9 +212,49 @@ def test_a_recipe_may_begin_with_a_trained_model(home: Path) -> None:
     assert plain.full().fingerprint != model.fingerprint
 
 
+def test_a_stage_is_made_once(home: Path, made: Made) -> None:
+    """Whoever asks for it again finds it where it was."""
+    run = Run(read_recipe(small("static", home)), Places(home / "cache", SAMPLES), quick=True)
+    before, folders = stages(home), sorted((home / "cache/make").iterdir())
+    for _ in range(2):
+        full, small_one = run.full(), run.shrunk()
+        assert full.fingerprint == run.full().fingerprint == run.described.fingerprint
+        assert small_one.fingerprint == made.fingerprint
+    assert (stages(home), sorted((home / "cache/make").iterdir())) == (before, folders)
+
+
+def test_what_asks_is_asked_with_its_prompt(home: Path, made: Made) -> None:
+    changes = {"[targets]": '[targets]\nquery = "ask: "\nmax_tokens = 20'}
+    (home / "asked").mkdir()
+    run = Run(read_recipe(small("static", home / "asked", **changes)), Places(home / "cache", SAMPLES), quick=True)
+    texts, inputs = run.inputs.texts[100:140], run.inputs
+    with pytest.warns(CutWarning):
+        inputs.ask_teachers()
+    with pytest.warns(CutWarning, match=r"sees only the first 20 tokens of \d+ of 40 texts"):
+        asked = inputs.asked(texts)
+    with pytest.warns(CutWarning, match=r"of 40 texts"):
+        assert np.array_equal(inputs.asked(texts), asked)
+    prompted = Targets(inputs.teacher, home / "cache", Look("ask: ", 20))
+    assert np.array_equal(asked, inputs.axes.targets([(prompted, each) for each in inputs.looks.poolings], texts))
+    assert not np.array_equal(asked, inputs.axes.targets(inputs.views, texts))
+
+
+def test_what_decides_a_teacher_s_vectors_is_in_the_key(home: Path) -> None:
+    """And what those of our recipes have is not, so that what they made is found."""
+    inputs = Run(read_recipe(small("static", home)), Places(home / "cache", SAMPLES), quick=True).inputs
+    teacher, keys = replace(inputs.teacher, pooling="cls", max_tokens=512), list[bytes]()
+    for each in (teacher, replace(teacher, pooling="mean"), replace(teacher, max_tokens=8)):
+        inputs.teacher = each
+        keys.append(inputs.fingerprint())
+    assert len(set(keys)) == 3
+    assert json.loads(keys[0])[:2] == [__version__, teacher.fingerprint]
+    assert len(json.loads(keys[0])) == 10
+
+
 def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
+    """The second time too, when all vectors are there."""
     recipe = read_recipe(small("static", home, **{"[targets]": "[targets]\nmax_tokens = 20"}))
-    run = Run(recipe, Places(home / "cache", SAMPLES), quick=True)
+    run, again = (Run(recipe, Places(home / "cache", SAMPLES), quick=True) for _ in range(2))
     tokenizer = parse_tokenizer(run.inputs.teacher.tokenizer_json, "teacher")
     tokenizer.no_truncation()
     ends = sum(map(len, run.inputs.teacher.ends()))
@@ -221,11 +264,13 @@ def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
         CutWarning, match=f"sees only the first 20 tokens of {long:,} of {len(run.inputs.texts):,} texts"
     ):
         assert run.lessons[0].pairs is not None
+    with pytest.warns(CutWarning, match=f"of {long:,} of"):
+        again.inputs.ask_teachers()
 
 
 def test_without_torch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'nestling\[train\]'"):
+    with pytest.raises(MissingExtraError, match="pip install torch"):
         make(small("static", home), home / "f.nest", data=SAMPLES, cache=home / "cache")
 
 
@@ -234,6 +279,9 @@ def test_pairs_need_their_columns(home: Path) -> None:
     recipe["pairs"]["path"] = "cache:corpus.parquet"
     with pytest.raises(InputError, match="has no column anchor, positive"):
         _ = Run(recipe, Places(home / "cache", SAMPLES)).inputs.sides
+    recipe["pairs"]["path"] = "cache:gone.parquet"
+    with pytest.raises(InputError, match=r"gone\.parquet is not there\. A file of texts was expected\. Pass --data\."):
+        Run(recipe, Places(home / "cache", SAMPLES))
 
 
 def test_command(home: Path, made: Made) -> None:

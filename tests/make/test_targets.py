@@ -99,6 +99,7 @@ def test_looks_are_kept_apart(teacher: Teacher, sentences: list[str], tmp_path: 
     assert len({targets.folder for targets in (plain, prompted, short, other)}) == 4
     long = [text for text in sentences if len(text) > 100][:5]
     assert short.fill(long) == 5  # cut, and said so
+    assert Targets(teacher, tmp_path, Look(max_tokens=8)).fill([*long, *long, "short"]) == 5  # whenever it is asked
     np.testing.assert_allclose(short.gather(long, "tokens")[0], by_hand(teacher, long[0], 8)[0], atol=1e-2)
     prompted.fill(long)
     np.testing.assert_allclose(
@@ -108,6 +109,21 @@ def test_looks_are_kept_apart(teacher: Teacher, sentences: list[str], tmp_path: 
     assert (about["prompt"], about["teacher"]) == ("query: ", "sample/teacher")
     with pytest.raises(InputError, match="dtype="):
         Look(dtype="float64")
+
+
+def test_a_teacher_s_own_limit_is_part_of_the_look(teacher: Teacher, sentences: list[str], tmp_path: Path) -> None:
+    limited = Targets(replace(teacher, max_tokens=8), tmp_path)
+    assert limited.folder == Targets(teacher, tmp_path, Look(max_tokens=8)).folder != Targets(teacher, tmp_path).folder
+    long = [text for text in sentences if len(text) > 100][:5]
+    assert limited.fill(long) == 5
+    np.testing.assert_allclose(limited.gather(long, "tokens")[0], by_hand(teacher, long[0], 8)[0], atol=1e-2)
+
+
+def test_vectors_that_were_made_before_are_found(teacher: Teacher, tmp_path: Path) -> None:
+    """Hours of work: those of the shipped recipes lie under this name."""
+    fingerprint = "a1cb03627de52eb00d9cc071c2eba0daae03a2e7eead224773ae9ef9ee478412"
+    theirs = replace(teacher, name="BAAI/bge-small-en-v1.5", fingerprint=fingerprint, pooling="cls", max_tokens=512)
+    assert Targets(theirs, tmp_path).folder.name == "bge-small-en-v1.5-c0bc23ee5ca0"
 
 
 KILLED = """

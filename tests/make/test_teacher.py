@@ -65,7 +65,12 @@ def test_a_tokenizer_that_pads_and_cuts(teacher_folders: dict[str, Path], tmp_pa
     }  # fmt: skip
     truncation = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
     change_tokenizer(folder, padding=padding, truncation=truncation)
-    assert load_teacher(str(folder)).ends() == load_teacher(str(teacher_folders["wordpiece"])).ends()
+    teacher, plain = (load_teacher(str(each)) for each in (folder, teacher_folders["wordpiece"]))
+    assert teacher.ends() == plain.ends()
+    one, other = (each.bare_tokenizer.encode("a cat sat on the mat").ids for each in (teacher, plain))
+    assert one == other
+    assert len(one) > 4
+    assert teacher.bare_tokenizer is teacher.bare_tokenizer is not plain.bare_tokenizer
 
 
 def test_onnx_teacher_gives_the_graph_s_output(onnx_folder: Path) -> None:
@@ -80,6 +85,7 @@ def test_onnx_teacher_gives_the_graph_s_output(onnx_folder: Path) -> None:
     assert (states.dtype, states.shape, teacher.dim) == (np.float32, (2, 4, 64), 64)
     np.testing.assert_allclose(states, rows + mixed, atol=1e-5)
     assert (teacher.name, teacher.licence, teacher.ends()) == ("sample/teacher", "CC0-1.0", ([2], [3]))
+    assert teacher.card == {"name": "sample/teacher", "licence": "CC0-1.0", "form": "encoder"}
 
 
 def test_the_fingerprint_follows_what_decides_the_outputs(teacher_folders: dict[str, Path], tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_the_fingerprint_follows_what_decides_the_outputs(teacher_folders: dict[
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone is not there\. A file, a folder or a hub id .* Check the path\."):
+    with pytest.raises(InputError, match=r"gone is not there\. A file, a folder, a hub id .* Check the spelling\."):
         load_teacher(str(tmp_path / "gone"))
 
 
@@ -117,6 +123,13 @@ def test_onnx_without_teacher_json(onnx_folder: Path, tmp_path: Path) -> None:
     assert "no JSON object" in refusal(folder).given
     (folder / "teacher.json").write_text("{")
     assert "not valid JSON" in refusal(folder).given
+
+
+@pytest.mark.parametrize("tokens", [0, -1, "512", 1.5, None, True])
+def test_a_longest_text_that_is_no_number(onnx_folder: Path, tokens: object, tmp_path: Path) -> None:
+    folder = copy(onnx_folder, tmp_path / "onnx")
+    (folder / "teacher.json").write_text(json.dumps({"name": "x", "max_tokens": tokens}))
+    assert refusal(folder).given.endswith(f"max_tokens {tokens!r}, which is no whole number above 0.")
 
 
 def test_two_graphs(onnx_folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training: a table that a teacher's own table can be recovered from, in floats and in code books."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import nestling.make.train as module
+from nestling.errors import InputError
 from nestling.files.parts import POOLINGS
 from nestling.make.learn import learn, learn_from_targets, repair, tune_on_pairs
 from nestling.make.lessons import bags, fitted_to, group, mean_rows, with_tasks
@@ -60,21 +62,49 @@ def test_tokens_are_taken_as_they_are(model: StaticModel, sentences: list[str]) 
     assert not np.isin(tokens.ids, model.document.drop).any()
 
 
+class Seen(torch.nn.Module):
+    """A student that keeps what it is given: ids, where texts start, weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        self.given = [each.tolist() for each in given]
+        return torch.ones(len(given[1]), 2)
+
+
+def test_a_share_of_tokens_is_left_out(model: StaticModel, sentences: list[str]) -> None:
+    """That share, the others in their order, and the mean is over those that are left."""
+    tokens, student = bags(model, sentences[:400]), Seen()
+    random, places = np.random.default_rng(0), np.arange(400)
+    means = pool(student, tokens, places, dropout=0.2, random=random)
+    ids, starts, weights = student.given
+    assert len(ids) == len(weights) == pytest.approx(0.8 * len(tokens.ids), rel=0.02)
+    lengths = np.diff([*starts, len(ids)])
+    for place, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        whole = iter(tokens.span(place, place + 1).ids.tolist())
+        assert all(kept in whole for kept in ids[start : start + length])
+    np.testing.assert_allclose(means[:, 0], 1 / np.maximum(lengths, 1), rtol=1e-6)
+
+
+def test_what_is_nearer_than_its_own_is_no_negative(lessons: Lessons, model: StaticModel, sentences: list[str]) -> None:
+    """By a margin: one that no text is beyond leaves nothing to tell apart, and all count behind one below zero."""
+    student, places = FloatTable(model.table.expanded()), np.arange(96)
+    paired = replace(lessons, pairs=np.arange(64).reshape(2, 32).T)
+
+    def loss(**given: float) -> float:
+        how = replace(HOW, pairs=1.0, cosine=0.0, relational=0.0, **given)  # type: ignore[arg-type]
+        return module._loss(student, paired, places, 32, how, None).item()
+
+    assert loss(margin=2.0) == pytest.approx(0.0, abs=1e-6)
+    assert loss(margin=-2.0) > loss(margin=0.3) + 0.1 > 0.2
+
+
 def test_a_task_goes_before_its_text(model: StaticModel, sentences: list[str]) -> None:
-    tokens = bags(model, [sentences[0], "", sentences[1], ""])
-    seen = []
-
-    class Seen(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, *given: torch.Tensor) -> torch.Tensor:
-            seen.append([each.tolist() for each in given])
-            return torch.zeros(4, 2)
-
-    pool(Seen(), tokens, np.arange(4), heads=np.array([900, 901, -1, 902]))
-    ids, starts, weights = seen[0]
+    tokens, student = bags(model, [sentences[0], "", sentences[1], ""]), Seen()
+    pool(student, tokens, np.arange(4), heads=np.array([900, 901, -1, 902]))
+    ids, starts, weights = student.given
     first, third = (tokens.span(place, place + 1).ids.tolist() for place in (0, 2))
     assert ids == [900, *first, 901, *third, 902]
     assert starts == [0, len(first) + 1, len(first) + 2, len(first) + 2 + len(third)]
@@ -84,12 +114,17 @@ def test_a_task_goes_before_its_text(model: StaticModel, sentences: list[str]) -
 def test_pairs_come_with_their_tasks(model: StaticModel, lessons: Lessons) -> None:
     pairs = np.array([[4, 7], [2, 7], [4, 9], [7, 4]])
     asked = np.stack([np.full(16, place, np.float16) for place in (2, 4, 7)])
-    whole = with_tasks(replace(lessons, pairs=pairs), asked, 1000)
+    groups = np.arange(600) % 7
+    whole = with_tasks(replace(lessons, pairs=pairs, groups=groups), asked, 1000)
     assert whole.pairs is not None
     assert whole.tasks is not None
     assert len(whole.tokens.lengths) == len(whole.targets) == len(whole.tasks) == 600 + 3 + 3
     assert whole.tasks[whole.pairs].tolist() == [[1000, 1001]] * 4
     assert set(whole.tasks[:600]) == {1002}
+    assert whole.groups is not None
+    assert np.array_equal(whole.groups[:600], groups)
+    assert np.array_equal(whole.groups[whole.pairs], groups[pairs])
+    assert with_tasks(replace(lessons, pairs=pairs), asked, 1000).groups is None
     for (one, other), (anchor, positive) in zip(pairs, whole.pairs, strict=True):
         assert (whole.targets[anchor] == one).all()
         assert (whole.targets[positive] == lessons.targets[other]).all()
@@ -161,6 +196,45 @@ def test_the_best_check_is_kept_and_patience_ends_it(
     assert np.array_equal(student.rows(), states[3])
     assert not np.array_equal(student.rows(), states[5])
     assert measure(student, held_out, HOW) > 0
+
+
+def test_patience_that_ended_a_run_ends_it_again(
+    lessons: Lessons, held_out: Lessons, model: StaticModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that was killed before its student was saved takes no more steps."""
+    rising = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(module, "_held_out_loss", lambda *_: next(rising))
+    how, keep = replace(HOW, epochs=10, checks=10, patience=2), tmp_path / "run.safetensors"
+    first, again = FloatTable(model.table.expanded()), FloatTable(model.table.expanded())
+    log = train(first, lessons, held_out, how, keep=keep)
+    assert len(log) == 3
+    assert train(again, lessons, held_out, how, keep=keep) == log
+    assert np.array_equal(again.rows(), first.rows())
+
+
+def test_a_loss_that_is_no_number_is_told(lessons: Lessons, held_out: Lessons, model: StaticModel) -> None:
+    """Else the student would be left as it was before it learnt, and nothing said."""
+    student = FloatTable(model.table.expanded())
+    lost = replace(held_out, targets=np.full_like(held_out.targets, np.nan))
+    with pytest.raises(InputError, match=r"The held-out loss is nan at step \d+\. .* Lower the rates"):
+        train(student, lessons, lost, HOW)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_torch_is_left_as_it_was(lessons: Lessons, held_out: Lessons, model: StaticModel, strict: bool) -> None:
+    before, seen = torch.are_deterministic_algorithms_enabled(), list[bool]()
+
+    def look(_: torch.nn.Module) -> dict[str, float]:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return {}
+
+    torch.use_deterministic_algorithms(strict)
+    try:
+        train(FloatTable(model.table.expanded()), lessons, held_out, replace(HOW, epochs=1), watch=look)
+        assert torch.are_deterministic_algorithms_enabled() is strict
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert set(seen) == {True}
 
 
 def test_where_pairs_count_the_last_check_is_kept(

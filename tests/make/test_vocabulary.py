@@ -40,6 +40,13 @@ def test_words_become_rows_of_the_teacher_s_own_vectors(teacher: Teacher, tmp_pa
     assert np.isfinite(grown.table.expanded()).all()
 
 
+def test_where_no_word_occurs_so_often_none_is_added(teacher: Teacher, tmp_path: Path) -> None:
+    plain = distil(teacher, CORPUS, HOW, tmp_path)
+    same = distil(teacher, CORPUS, HOW, tmp_path, words=Vocabulary(words=25, least=1_000_000))
+    assert same.tokenizer.pieces == plain.tokenizer.pieces
+    assert np.array_equal(same.table.expanded(), plain.table.expanded())
+
+
 def test_the_gain_decides(teacher: Teacher, tmp_path: Path) -> None:
     """Of the words that are there, those of the largest gain are taken, computed again here."""
     whole = check_plan(teacher.tokenizer_json, teacher.name)

@@ -82,6 +82,35 @@ def test_room_that_is_left_goes_into_exact_rows(found: Found) -> None:
     assert all(32_000 - (64 + 4) <= row.size <= 32_000 for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("tiers", "budget", "best"),
+    [((64, 32), 13_000, "int4, 596 tokens x 32"), ((64, 48, 32), 20_000, "int4, 596 tokens x 48")],
+)
+def test_where_rows_fit_but_not_their_file_fewer_dims_are_tried(
+    distilled: StaticModel, texts: list[str], tiers: tuple[int, ...], budget: int, best: str
+) -> None:
+    """Rows of the widest tier that fits leave no room for the tokenizer; any tier may be the best."""
+    small, rows = shrink_to_budget(distilled.with_table(distilled.table, dims=tiers), budget, texts)
+    assert rows[0].what == f"{best}, fitted again"
+    assert rows[0].spearman > 0.93
+    assert file_size(small) == rows[0].size <= budget
+
+
+@pytest.mark.parametrize("dim", [64, 32])
+def test_a_given_dim_is_not_left(distilled: StaticModel, texts: list[str], dim: int) -> None:
+    """Nor where nothing fits but small vocabularies."""
+    small, rows = shrink_to_budget(distilled, 5_500, texts, dim=dim)
+    assert small.dim == dim
+    assert all(f"x {dim}" in row.what for row in rows)
+    with pytest.raises(InputError, match="The smallest file reached has") as caught:
+        shrink_to_budget(distilled, 2_000, texts, dim=dim)
+    least = int(caught.value.expected.split()[-1].replace(",", "").rstrip("."))
+    assert shrink_to_budget(distilled, least, texts, dim=dim)[1][0].size == least
+    for other in (0, 48):
+        with pytest.raises(InputError, match=f"dim={other} is not a tier"):
+            shrink_to_budget(distilled, 16_000, texts, dim=other)
+
+
 def test_the_same_again(found: Found, distilled: StaticModel, texts: list[str]) -> None:
     model, rows = shrink_to_budget(distilled, 16_000, texts)
     assert rows == found[16_000][1]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,17 @@ def test_a_table_without_order_is_judged_in_its_new_order(distilled: StaticModel
     assert rows[1].cosine > 0.999
     assert rows[1].spearman > 0.8
     assert rows[-1].cosine > 0.999
+
+
+@pytest.mark.parametrize(
+    "asked", [{"dim": 0}, {"vocabulary": 0}, {"vocabulary_rows": 0}, {"product": (0, 0)}, {"product": (4, 0)}]
+)
+def test_a_step_to_nothing_is_refused(asked: dict[str, Any]) -> None:
+    """A step is left out with None alone."""
+    with pytest.raises(InputError, match=rf"{next(iter(asked))}=0 was given; at least 1 was expected\."):
+        Steps(**asked)
+    with pytest.raises(InputError, match=r"exact=-1 was given; at least 0 was expected\."):
+        Steps(product=(4, 4), exact=-1)
 
 
 def test_one_coding_at_a_time() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nestling.errors import InputError
 from nestling.safe import read_header, read_tensors, write_tensors, write_text
 
 
@@ -29,7 +30,13 @@ class TrainingRun:
 
     def check(self, figures: dict[str, float], *, best_counts: bool) -> None:
         """Note the figures of a step; keep the student as it is where its held-out loss is the least, or does not
-        count."""
+        count. Raises InputError for a loss that is no number, with which nothing more can be learnt."""
+        if not np.isfinite(figures["held_out"]):
+            raise InputError(
+                f"The held-out loss is {figures['held_out']} at step {figures['step']}.",
+                "A finite number was expected.",
+                "Lower the rates of this stage.",
+            )
         self.step = int(figures["step"])
         self.log.append(figures)
         self.waited += 1

@@ -23,7 +23,7 @@ from nestling.files.parts import POOLINGS, Document, Parts
 from nestling.make.corpus import Corpus
 from nestling.make.settings import Distillation, Vocabulary
 from nestling.make.targets import save_array, through_all
-from nestling.make.vocabulary import UNUSED, choose_words, general_counts, spell_pieces, train_pieces
+from nestling.make.vocabulary import UNUSED, choose_words, general_counts, own_pieces, spell_pieces, train_pieces
 from nestling.model.rows import FloatRows, Table
 from nestling.model.static import StaticModel
 from nestling.shrink.dims import main_axes, tiers_of, token_moment
@@ -56,7 +56,7 @@ def token_vectors(teacher: Teacher, tokens: Sequence[Sequence[int]], cache: Path
         if not path.exists():
             save_array(path, _through_teacher(teacher, rows))
         shards.append(np.load(path, allow_pickle=False))
-    return np.concatenate(shards)
+    return np.concatenate([np.zeros((0, teacher.dim), np.float32), *shards])
 
 
 def _through_teacher(teacher: Teacher, rows: Sequence[Sequence[int]]) -> Floats:
@@ -137,9 +137,4 @@ def distil(
 
 def _plain_pieces(plan: dict[str, Any]) -> set[int]:
     """Ids of the pieces that stand for text: neither special nor unused."""
-    vocabulary = plan["model"]["vocab"]
-    named = (
-        vocabulary.items() if isinstance(vocabulary, dict) else ((piece, k) for k, (piece, _) in enumerate(vocabulary))
-    )
-    added = {token["id"] for token in plan.get("added_tokens") or []}
-    return {index for piece, index in named if index not in added and not UNUSED.fullmatch(piece)}
+    return {index for piece, index in own_pieces(plan) if not UNUSED.fullmatch(piece)}

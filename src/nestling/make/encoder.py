@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, rms_norm
 from nestling.errors import InputError
 from nestling.make.known import Known, as_seen, word_vectors
 from nestling.make.settings import Body, columns_fit
-from nestling.make.student import Student, attend, silent
+from nestling.make.student import Student, attend, silent, weighted_axes
 from nestling.model.blocks import AROUND, SEEN, STRIP
 from nestling.model.graph_reader import STEP
 from nestling.model.output import unit
@@ -172,7 +172,7 @@ def _words_alone(
     matrix and bias that make word vectors of them again."""
     share = counts / counts.sum()
     mean = share @ vectors
-    main = (vectors - mean) @ (axes := _axes(vectors - mean, share, words))
+    main = (vectors - mean) @ (axes := weighted_axes(vectors - mean, share, words))
     usual = float(share @ np.linalg.norm(main, axis=1)) / words**0.5
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return unit(main.astype(np.float32)) * (WORDS_LENGTH * lengths), (axes * usual).T, mean
@@ -187,18 +187,11 @@ def _words_beside(
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     told, _, _ = _fit(unit(rows), vectors, share)
     rest = vectors - told
-    main = (rest - share @ rest) @ _axes(rest - share @ rest, share, words)
+    main = (rest - share @ rest) @ weighted_axes(rest - share @ rest, share, words)
     usual = max(float(share @ np.square(main).sum(axis=1)) ** 0.5, TINY)
     columns = (main * (WORDS_LENGTH / usual) * lengths).astype(np.float32)
     _, matrix, bias = _fit(as_seen(np.concatenate([rows, columns], axis=1)), vectors, share)
     return columns, matrix, bias
-
-
-def _axes(vectors: Floats, share: npt.NDArray[np.float64], most: int) -> Floats:
-    """The main axes of centred vectors: (dim, most)."""
-    weighted = vectors * np.sqrt(share)[:, None]
-    axes: Floats = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :most]
-    return axes
 
 
 def _fit(x: Floats, y: Floats, share: npt.NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:

@@ -52,8 +52,8 @@ class Inputs:
         self.recipe, self.places, self.device, self.progress = recipe, places, device, progress
         self.teacher = self._teacher(teacher)
         self.said = {"path": corpus, "name": Path(corpus).name} if corpus else recipe.get("corpus")
-        self.corpus = self._texts(self.said, QUICK_TEXTS if quick else None)
-        self.pairs = self._texts(recipe.get("pairs"), QUICK_PAIRS if quick else None)
+        self.corpus = self._texts(self.said, QUICK_TEXTS if quick else None, "--corpus or --data")
+        self.pairs = self._texts(recipe.get("pairs"), QUICK_PAIRS if quick else None, "--data")
         self.distillation: Distillation = settings(Distillation, recipe, "distil")
         self.looks = settings(Looks, recipe, "targets")
         self.aim: Aim = settings(Aim, recipe, "targets")
@@ -61,7 +61,8 @@ class Inputs:
         self.others = [load_teacher(str(places.find(source)), device) for source in self.looks.others]
 
     def check(self) -> None:
-        """Raise InputError for what would only be missed after hours: files of scores, texts to learn from."""
+        """Raise InputError for what would only be missed after hours: files of scores, texts to learn from, and what an
+        encoder lacks."""
         for path in filter(None, [*self.recipe.get("score", {}).values(), self.body.dev]):
             if not self.places.find(path).exists():
                 raise InputError(
@@ -69,18 +70,32 @@ class Inputs:
                     "The recipe scores on it.",
                     "Put it there, or pass --data.",
                 )
-        _ = self.encoder, self.start
+        _ = self.start
+        if "student" in self.recipe:
+            self._check_blocks()
         if self.corpus is None:
             return
-        if self.first < 1:
-            raise InputError(
-                f"held_out = {self.first} in [distil].", "At least 1 was expected, to judge by.", "Raise it."
-            )
         if (texts := sum(1 for _ in self.corpus.texts(0, self.first + 1))) <= self.first:
             raise InputError(
                 f"{self.corpus.path} has {texts:,} texts, of which the first {self.first:,} are held out.",
                 "More were expected, to learn from.",
                 "Lower held_out in [distil], or give more texts.",
+            )
+
+    def _check_blocks(self) -> None:
+        columns: tuple[int, ...] = (self.body.dim,)
+        if self.encoder:
+            from nestling.make.encoder import size_of  # torch, a second to import
+            from nestling.make.known import known_by
+
+            size = size_of(known_by(self.encoder), 1, self.aim.dim, self.body)
+            columns = size.dim, self.body.feed or size.feed
+        word = self.recipe.get("shrink", {}).get("word", 1)
+        if any(each % word for each in columns):
+            raise InputError(
+                f"word = {word} in [shrink], and blocks of {' and '.join(map(str, columns))} columns.",
+                "Columns that add up to words were expected.",
+                "Choose another word.",
             )
 
     @cached_property
@@ -167,22 +182,25 @@ class Inputs:
     def ask_teachers(self) -> None:
         """Fill the targets of all texts; a warning says how many a teacher sees cut."""
         for each in self.targets:
-            if cut := each.fill(self.texts, self.progress):
-                most = min(each.look.max_tokens, each.teacher.max_tokens)
-                warnings.warn(
-                    f"{each.teacher.name} sees only the first {most} tokens of {cut:,} of "
-                    f"{len(self.texts):,} texts; max_tokens in [targets] raises that, up to what it was made for.",
-                    CutWarning,
-                    stacklevel=3,
-                )
+            self._ask(each, self.texts)
+
+    def _ask(self, targets: Targets, texts: list[str]) -> None:
+        if cut := targets.fill(texts, self.progress):
+            warnings.warn(
+                f"{targets.teacher.name} sees only the first {targets.look.max_tokens} tokens of {cut:,} of "
+                f"{len(texts):,} texts; max_tokens in [targets] raises that, up to what it was made for.",
+                CutWarning,
+                stacklevel=4,
+            )
 
     def asked(self, texts: list[str]) -> npt.NDArray[np.float16]:
-        """The targets of texts that ask, which the recipe's own teacher sees behind its prompt for them: (n, dim)."""
+        """The targets of texts that ask, which the recipe's own teacher sees behind its prompt for them: (n, dim). A
+        warning says how many it sees cut."""
         own = self.targets[0]
         prompted = Targets(
             own.teacher, self.places.cache, replace(own.look, prompt=self.looks.query or own.look.prompt)
         )
-        prompted.fill(texts, self.progress)
+        self._ask(prompted, texts)
         views = [(prompted if each is own else each, pooling) for each, pooling in self.views]
         return self.axes.targets(views, texts)
 
@@ -199,7 +217,12 @@ class Inputs:
 
     def fingerprint(self) -> bytes:
         """Of everything outside the recipe that decides what is made."""
-        said: list[Any] = [__version__, *(each.fingerprint for each in (self.teacher, *self.others))]
+        said: list[Any] = [__version__]
+        for teacher in (self.teacher, *self.others):
+            said += [teacher.fingerprint]
+            # Both are in no teacher's fingerprint. What most have goes unsaid, since stages were kept without it.
+            said += [teacher.pooling] if teacher.pooling != "cls" else []
+            said += [teacher.max_tokens] if teacher.max_tokens < self.looks.max_tokens else []
         for each in (self.corpus, self.pairs):
             if each:
                 with each.path.open("rb") as file:
@@ -218,13 +241,12 @@ class Inputs:
         except InputError as error:
             raise InputError(error.given, error.expected, f"{error.do} {table.get('get', '')}".strip()) from error
 
-    def _texts(self, table: dict[str, Any] | None, most: int | None) -> Corpus | None:
+    def _texts(self, table: dict[str, Any] | None, most: int | None, options: str) -> Corpus | None:
+        """The texts, or pairs, that a table names. options: of the command, which say where else they are."""
         if table is None:
             return None
         path = self.places.find(table["path"])
         if not path.exists():
-            raise InputError(
-                f"The corpus {path} is not there.", "A text file was expected.", "Pass --corpus or --data."
-            )
+            raise InputError(f"{path} is not there.", "A file of texts was expected.", f"Pass {options}.")
         most = min((limit for limit in (most, table.get("most")) if limit), default=None)
         return Corpus(path, table.get("column"), tuple(table.get("leave_out", ())), most)

@@ -71,6 +71,13 @@ def make_lessons(
     return Lessons(bags(model, texts), aims, pairs, group(aims, how.groups) if how.groups else None)
 
 
+def split(whole: Lessons, held_out: int) -> tuple[Lessons, Lessons]:
+    """Lessons to learn from, and those of the first texts, which are held out."""
+    tokens, groups = whole.tokens, None if whole.groups is None else whole.groups[held_out:]
+    learnt = Lessons(tokens.span(held_out, len(tokens.lengths)), whole.targets[held_out:], whole.pairs, groups)
+    return learnt, Lessons(tokens.span(0, held_out), whole.targets[:held_out])
+
+
 def with_tasks(lessons: Lessons, asked: Floats | npt.NDArray[np.float16], rows: int) -> Lessons:
     """Lessons whose texts know their task: those that ask, anchors of pairs, and those that are asked for come once
     more, as such, and the pairs are pairs of these.
@@ -89,12 +96,14 @@ def with_tasks(lessons: Lessons, asked: Floats | npt.NDArray[np.float16], rows: 
         np.concatenate([[0], np.cumsum(lengths)]),
         np.concatenate([weights for _, _, weights in parts]),
     )
+    groups = lessons.groups
     query, document, alike = (rows + TASKS.index(task) for task in ("QRY", "DOC", "SYM"))
     return replace(
         lessons,
         tokens=tokens,
         targets=np.concatenate([lessons.targets, asked, lessons.targets[answer]]),
         pairs=np.stack([texts + anchors, texts + len(ask) + positives], axis=1),
+        groups=None if groups is None else np.concatenate([groups, groups[ask], groups[answer]]),
         tasks=np.repeat([alike, query, document], [texts, len(ask), len(answer)]),
     )
 

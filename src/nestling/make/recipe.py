@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nestling.errors import InputError
+from nestling.files.parts import POOLINGS, ROLES
 from nestling.make.settings import (
     TASKS,
     Aim,
@@ -21,17 +22,22 @@ from nestling.make.settings import (
     Vocabulary,
     columns_fit,
 )
+from nestling.make.targets import DTYPES
+from nestling.make.targets import POOLINGS as VIEWS
 from nestling.model.blocks import STRIP
 from nestling.model.matrices import SIZES
+from nestling.shrink.sizes import parse_size
 
 HEAD: dict[str, Any] = {"name": str, "description": str, "licence": str, "seed": int, "canaries": tuple[str, ...]}
 TEXTS: dict[str, Any] = {"path": str, "column": str, "name": str, "licence": str, "leave_out": tuple[str, ...]}
 
 
-def _keys(*settings: Any) -> dict[str, Any]:
-    return {field.name: field.type for each in settings for field in fields(each) if field.name != "seed"}
+def _keys(*settings: Any, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of settings, and what type each has. but: those that say nothing where the settings are used."""
+    return {field.name: field.type for each in settings for field in fields(each) if field.name not in ("seed", *but)}
 
 
+OF_BLOCKS, OF_PAIRS = ("body_rate", "compiled", "tasks"), ("pairs", "pair_temperature", "margin")  # of Training
 TABLES: dict[str, dict[str, Any]] = {
     "teacher": {"source": str, "get": str},
     "corpus": TEXTS,
@@ -39,13 +45,13 @@ TABLES: dict[str, dict[str, Any]] = {
     "vocabulary": _keys(Vocabulary),
     "distil": _keys(Distillation),
     "targets": _keys(Looks, Aim),
-    "train": {**_keys(Training), "start": str},
-    "again": _keys(Training),
-    "tune": _keys(Training),
-    "student": _keys(Body, Training),
-    "tasks": _keys(Training),
+    "train": {**_keys(Training, but=(*OF_BLOCKS, *OF_PAIRS, "own")), "start": str},
+    "again": _keys(Training, but=(*OF_BLOCKS, *OF_PAIRS)),
+    "tune": _keys(Training, but=(*OF_BLOCKS, "own")),
+    "student": _keys(Body, Training, but=("seeds", "own")),
+    "tasks": _keys(Training, but=("seeds", "own")),
     "blend": {"adds": float},
-    "routes": {"query": str, "document": str, "text": str},
+    "routes": dict.fromkeys(ROLES, str),
     "shrink": {
         "budget": str,
         "widths": tuple[int, ...],
@@ -54,13 +60,23 @@ TABLES: dict[str, dict[str, Any]] = {
         "word": int,
         "feedback": bool,
     },
-    "repair": _keys(Training, Repairing),
+    "repair": _keys(Training, Repairing, but=(*OF_BLOCKS, "seeds", "own")),
     "score": {},  # any name of a task: path of an STS file
 }
 KINDS: dict[Any, str] = {
     str: "A string", int: "A whole number", float: "A number", bool: "true or false", dict: "A table",
     tuple[str, ...]: "A list of strings",
     tuple[int, ...]: "A list of whole numbers", tuple[float, ...]: "A list of numbers",
+}  # fmt: skip
+SOME = 1e-6  # more than nothing
+LEAST: dict[str, float] = {  # of numbers, each of a list; 0 of those that are not here
+    "a": SOME, "batch": 1, "checks": 1, "dim": 1, "dims": 1, "epochs": SOME, "head": 1, "held_out": 1, "layers": 1,
+    "least": 1, "margin": -2, "max_tokens": 3, "most": 1, "pair_temperature": SOME, "patience": 1, "rounds": 1,
+    "sample": 1, "seeds": 1, "sentences": 1, "shares": SOME, "temperature": SOME, "tokens": 2, "widths": 1,
+}  # fmt: skip
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "distil.pooling": POOLINGS, "targets.poolings": VIEWS, "targets.dtype": DTYPES, "shrink.word": SIZES,
+    **{f"routes.{role}": tuple(task.lower() for task in TASKS) for role in ROLES},
 }  # fmt: skip
 NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "budget"}  # in each of these that is there
 STANDS_ON = {
@@ -95,8 +111,8 @@ def data_folder() -> Path:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Parse and check a recipe. InputError for broken TOML, unknown tables or keys, values of a wrong type, or a stage
-    without what it stands on."""
+    """Parse and check a recipe. InputError for broken TOML, unknown tables or keys, values of a wrong type or beyond
+    their bounds, or a stage without what it stands on."""
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -115,10 +131,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
         for base in bases
         if table in recipe and base not in recipe
     ]
+    lacking += [
+        f"[pairs], on which {key} in [{table}] stands"
+        for table in ("student", "repair")
+        for key in ("pairs", "tasks")
+        if recipe.get(table, {}).get(key) and "pairs" not in recipe
+    ]
     if lacking or "teacher" not in recipe:
         raise InputError(
             f"{path} lacks {', '.join(lacking) or '[teacher]'}.", "It is needed.", "See recipes/nano.toml."
         )
+    if "shrink" in recipe:
+        parse_size(recipe["shrink"]["budget"])
     if "student" in recipe:
         _check_student(path, recipe)
     elif wrong := [key for key in ("word", "feedback") if key in recipe.get("shrink", {})]:
@@ -130,34 +154,30 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _check_student(path: Path, recipe: dict[str, Any]) -> None:
     """Refuse what would be found out after hours, when the transformer is made of the trained static model."""
-    body, rate = settings(Body, recipe, "student"), settings(Training, recipe, "student").rate
-    known = [task.lower() for task in TASKS]
-    wrong = [f"{role} = {task!r}" for role, task in recipe.get("routes", {}).items() if task not in known]
+    body = settings(Body, recipe, "student")
+    rates = {table: settings(Training, recipe, table).rate for table in ("student", "tasks") if table in recipe}
 
     def refuse(given: str, expected: str, do: str) -> None:
         raise InputError(f"{path} has {given}.", expected, do)
 
     if "repair" in recipe:
         refuse("[student] and [repair]", "Static models can be repaired.", "Leave one of the two out.")
-    if "shrink" in recipe and rate:
-        refuse(f"rate = {rate} in [student]", "Rows in few bits, of [shrink], do not learn.", "Set it to 0.")
+    for table, rate in rates.items() if "shrink" in recipe else ():
+        if rate:
+            refuse(f"rate = {rate} in [{table}]", "Rows in few bits, of [shrink], do not learn.", "Set it to 0.")
     if "shrink" in recipe and "widths" not in recipe["shrink"]:
         refuse("[shrink] without widths", "Those of a transformer's product codes are needed.", "Say widths = [2, 4].")
-    if (word := recipe.get("shrink", {}).get("word", 1)) not in SIZES:
-        refuse(f"word = {word} in [shrink]", f"Values a byte, {SIZES}, were expected.", "Say 2.")
+    if "dim" in recipe.get("shrink", {}):
+        refuse("dim in [shrink]", "A transformer keeps all columns of its table.", "Say dim in [targets] instead.")
     if "blend" in recipe and not (body.encoder and body.adds):
         refuse("[blend]", "Layers of an encoder that add vectors were expected.", "Leave it out.")
     if body.whole and not (body.encoder and body.adds):
         refuse("whole = true", "Layers of an encoder that add vectors see whole rows.", "Leave it out.")
-    if wrong:
-        refuse(f"{', '.join(wrong)} in [routes]", f"Tasks are {', '.join(known)}.", "Choose one of them.")
-    table = body.inner or settings(Aim, recipe, "targets").dim
+    inner = body.inner or settings(Aim, recipe, "targets").dim
     columns = (body.feed, body.words) if body.encoder else (body.dim, body.head)
-    if not columns_fit(table, *((STRIP, STRIP, *columns) if body.encoder else columns)):
-        said = f"columns {', '.join(map(str, (table, *columns)))}"
+    if not columns_fit(inner, *((STRIP, STRIP, *columns) if body.encoder else columns)):
+        said = f"columns {', '.join(map(str, (inner, *columns)))}"
         refuse(said, f"Multiples of {STRIP}, and heads that add up to dim, were expected.", "Correct them.")
-    if body.tokens < 2:
-        refuse(f"tokens = {body.tokens}", "One for a task and one for a text, at least.", "Say more.")
 
 
 def settings(kind: Any, recipe: dict[str, Any], table: str, **more: Any) -> Any:
@@ -172,7 +192,7 @@ def settings(kind: Any, recipe: dict[str, Any], table: str, **more: Any) -> Any:
 
 
 def _check_keys(path: Path, table: str, given: dict[str, Any], known: dict[str, Any]) -> None:
-    """Refuse unknown keys and values of another type than `known` says."""
+    """Refuse unknown keys, values of another type than `known` says, and those beyond LEAST and CHOICES."""
     place = f"[{table}] of {path}" if table else str(path)
     if unknown := set(given) - set(known):
         raise InputError(
@@ -182,6 +202,16 @@ def _check_keys(path: Path, table: str, given: dict[str, Any], known: dict[str, 
         if not _fits(value, known[key]):
             kind = KINDS[known[key]]
             raise InputError(f"{place} has {key} = {str(value)[:60]!r}.", f"{kind} was expected.", "Correct it.")
+        each, least, choices = (
+            value if type(value) is list else [value],
+            LEAST.get(key, 0),
+            CHOICES.get(f"{table}.{key}"),
+        )
+        if any(isinstance(one, int | float) and not one >= least for one in each):
+            raise InputError(f"{place} has {key} = {value}.", f"At least {least} was expected.", "Raise it.")
+        if choices and not (each and set(each) <= set(choices)):
+            said = ", ".join(map(str, choices))
+            raise InputError(f"{place} has {key} = {value!r}.", f"Known are {said}.", "Choose from these.")
 
 
 def _fits(value: Any, kind: Any) -> bool:

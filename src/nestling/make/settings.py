@@ -107,7 +107,7 @@ class Training:
     weights of the losses. temperature: of the latter two. dims: the prefixes that all losses are taken on besides the
     whole; prefixes: their share of the loss. longest: tokens of a text that a step looks at, the first; 0 for all.
     dropout: share of tokens left out. near: how many texts of a group come together in a step. pairs: weight of the
-    contrastive loss between the sides of a pair, in [tune] and [repair]; pair_temperature: of that; margin: a text
+    contrastive loss between the sides of a pair, where a recipe has [pairs]; pair_temperature: of that; margin: a text
     nearer to an anchor, by the teacher, than its own positive less this is no negative. ema: decay a step of the
     averaged table that is kept; 0 for none. checks: how often the held-out loss is taken; patience: checks without
     gain before it ends, where no pairs count. tasks: share of texts that have the token of their task before them, in a

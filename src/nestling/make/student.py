@@ -239,8 +239,13 @@ def main_columns(rows: Floats, counts: npt.NDArray[np.float64], inner: int) -> F
     where there are no more than that."""
     if rows.shape[1] <= inner:
         return np.eye(rows.shape[1], inner, dtype=np.float32)
-    weighted = rows * np.sqrt(np.maximum(counts, 1.0))[:, None]
-    axes: Floats = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :inner].astype(np.float32)
+    return weighted_axes(rows, np.maximum(counts, 1.0), inner).astype(np.float32)
+
+
+def weighted_axes(rows: Floats, shares: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
+    """The main axes of rows, each weighted by its share: (n, dim), (n,) -> (dim, most)."""
+    weighted = rows * np.sqrt(shares)[:, None]
+    axes: npt.NDArray[np.float64] = np.linalg.eigh((weighted.T @ weighted).astype(np.float64))[1][:, ::-1][:, :most]
     return axes
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,12 @@ from nestling.errors import InputError, one_of
 from nestling.model.pack import to_int8
 from nestling.safe import atomic_write, write_text
 from nestling.teacher import Teacher
-from nestling.text.twin import parse_tokenizer
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Pooling = Literal["tokens", "sentence"]
 POOLINGS: tuple[Pooling, ...] = ("tokens", "sentence")
+DTYPES = ("float16", "int8")
 TEXTS_A_SHARD = 8192
 
 
@@ -45,7 +45,7 @@ class Look:
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        one_of("dtype", self.dtype, ("float16", "int8"))
+        one_of("dtype", self.dtype, DTYPES)
 
 
 class Targets:
@@ -57,7 +57,8 @@ class Targets:
     """
 
     def __init__(self, teacher: Teacher, cache: Path, look: Look | None = None) -> None:
-        self.teacher, self.look = teacher, look or Look()
+        look = look or Look()
+        self.teacher, self.look = teacher, replace(look, max_tokens=min(look.max_tokens, teacher.max_tokens))
         said = {"teacher": teacher.name, "fingerprint": teacher.fingerprint, "pooling": teacher.pooling}
         said |= vars(self.look)
         key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
@@ -67,18 +68,17 @@ class Targets:
         self._sorted: tuple[list[str], Array, Array, Array] | None = None
 
     def fill(self, texts: Iterable[str], progress: bool = False) -> int:
-        """Make the vectors of the texts that have none yet. Returns how many texts were longer than max_tokens."""
-        known = set(self._index()[1].tolist())
-        missing = [text for key, text in _distinct(texts) if key not in known]
-        cut = 0
+        """Make the vectors of the texts that have none yet. Returns how many of all the texts, each counted once, are
+        longer than max_tokens, whenever they were looked at."""
+        known, each = set(self._index()[1].tolist()), dict(_distinct(texts))
+        missing = [text for key, text in each.items() if key not in known]
         with tqdm(total=len(missing), desc=f"targets {self.teacher.name}", unit="text", disable=not progress) as bar:
             for start in range(0, len(missing), TEXTS_A_SHARD):
                 part = missing[start : start + TEXTS_A_SHARD]
-                vectors, longer = self._through_teacher(part)
-                self._save(part, vectors)
-                cut += longer
+                self._save(part, self._through_teacher(part))
                 bar.update(len(part))
-        return cut
+        most = self._most
+        return sum(len(ids) > most for ids in self._read(list(each.values())))
 
     def gather(self, texts: Sequence[str], pooling: Pooling) -> Floats:
         """The kept vectors, (n, dim) float32. InputError where a text has none: `fill` comes first."""
@@ -134,15 +134,22 @@ class Targets:
             vectors *= scales[places, pooling, None]
         return vectors
 
-    def _through_teacher(self, texts: Sequence[str]) -> tuple[Floats, int]:
-        """(n, poolings, dim) float32, and how many texts were cut."""
-        before, after = self.teacher.ends()
-        most = min(self.look.max_tokens, self.teacher.max_tokens) - len(before) - len(after)
-        tokenizer = parse_tokenizer(self.teacher.tokenizer_json, self.teacher.name)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        encoded = tokenizer.encode_batch_fast([self.look.prompt + text for text in texts], add_special_tokens=False)
-        ids = [[*before, *entry.ids[:most], *after] for entry in encoded]
+    def _read(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The teacher's ids of each text behind the prompt, whole, without special ones."""
+        tokenizer = self.teacher.bare_tokenizer
+        for start in range(0, len(texts), TEXTS_A_SHARD):
+            prompted = [self.look.prompt + text for text in texts[start : start + TEXTS_A_SHARD]]
+            yield from (entry.ids for entry in tokenizer.encode_batch_fast(prompted, add_special_tokens=False))
+
+    @property
+    def _most(self) -> int:
+        """Tokens of a text, with its prompt, that the teacher sees."""
+        return self.look.max_tokens - sum(map(len, self.teacher.ends()))
+
+    def _through_teacher(self, texts: Sequence[str]) -> Floats:
+        """(n, poolings, dim) float32."""
+        (before, after), most = self.teacher.ends(), self._most
+        ids = [[*before, *own[:most], *after] for own in self._read(texts)]
         vectors = np.zeros((len(texts), len(POOLINGS), self.teacher.dim), np.float32)
 
         def work(batch: list[int]) -> None:
@@ -153,7 +160,7 @@ class Targets:
             vectors[batch, 1] = states[:, 0] if self.teacher.pooling == "cls" else states.mean(axis=1)
 
         through_all(work, [len(row) for row in ids], self.teacher)
-        return vectors, sum(len(entry.ids) > most for entry in encoded)
+        return vectors
 
 
 def through_all(work: Callable[[list[int]], None], lengths: Sequence[int], teacher: Teacher) -> None:

@@ -79,7 +79,6 @@ def train(
     Returns, per check, the step, the mean loss since the last one, the held-out loss, and what `watch` says. The same
     inputs and seed give the same student on one machine with as many threads.
     """
-    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")  # else sums over code words come in any order
     student.to(device)
     kept = deepcopy(student) if how.ema else student
     optimizer = torch.optim.Adam(_groups(student, how), fused=True)
@@ -89,8 +88,10 @@ def train(
     every = max(steps // how.checks, 1)
     run = TrainingRun(student, kept, optimizer, keep)
     recent: list[float] = []
-    batches = islice(enumerate(_batches(lessons, units, how), 1), run.step, steps)
+    last = run.step if run.waited >= how.patience else steps
+    batches = islice(enumerate(_batches(lessons, units, how), 1), run.step, last)
     with (
+        _in_order(device),
         _compiled(student, how),
         tqdm(total=steps, initial=run.step, desc="train", unit="step", disable=not progress) as bar,
     ):
@@ -115,6 +116,17 @@ def train(
                     break
     student.load_state_dict(run.best)
     return run.log
+
+
+@contextmanager
+def _in_order(device: str) -> Iterator[None]:
+    """Within it, torch adds up in one order, where it can; else sums over code words come in any."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @contextmanager
@@ -267,7 +279,8 @@ def _headed(
 
 @torch.no_grad()
 def _held_out_loss(student: nn.Module, held_out: Lessons, how: Training) -> float:
-    """Distillation loss over the held-out texts, in batches as in training."""
+    """Distillation loss over the held-out texts, in batches as in training: what is left behind the last whole one
+    does not count, unless it is all there is."""
     texts = len(held_out.tokens.lengths)
     starts = range(0, max(texts - how.batch + 1, 1), how.batch)
     spans = [np.arange(start, min(start + how.batch, texts)) for start in starts]

@@ -15,7 +15,6 @@ from nestling.text.grow import Word, add_words, count_words
 from nestling.text.plan import check_plan, dump_plan
 from nestling.text.prune import keep_pieces
 from nestling.text.tokenizer import TextTokenizer
-from nestling.text.twin import parse_tokenizer
 
 Floats = npt.NDArray[np.float32]
 UNKNOWN = "<unk>"
@@ -44,12 +43,17 @@ def train_pieces(texts: Iterable[str], pieces: int) -> dict[str, Any]:
 
 def spell_pieces(plan: dict[str, Any], teacher: Teacher) -> list[Word]:
     """The teacher's ids of the text of each piece of a plan, as `token_vectors` takes them."""
-    tokenizer = parse_tokenizer(teacher.tokenizer_json, teacher.name)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     pieces = TextTokenizer(dump_plan(plan), "the corpus").pieces
     texts = ["" if piece == UNKNOWN else piece.replace("▁", " ").strip() for piece in pieces]
-    return [tuple(one.ids) for one in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return [tuple(one.ids) for one in teacher.bare_tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def own_pieces(plan: dict[str, Any]) -> list[tuple[str, int]]:
+    """The pieces of a plan's vocabulary, a list for Unigram, with their ids; not those of tokens that were added."""
+    names = plan["model"]["vocab"]
+    pieces = names.items() if isinstance(names, dict) else ((piece, index) for index, (piece, _) in enumerate(names))
+    added = {token["id"] for token in plan.get("added_tokens") or []}
+    return [(piece, index) for piece, index in pieces if index not in added]
 
 
 def general_counts(plan: dict[str, Any], tokens: Sequence[Word], total: int) -> npt.NDArray[np.uint32]:
@@ -61,10 +65,7 @@ def general_counts(plan: dict[str, Any], tokens: Sequence[Word], total: int) -> 
 
     plan: the teacher's. tokens: the teacher's ids of each.
     """
-    names = plan["model"]["vocab"]
-    ids = names if isinstance(names, dict) else {piece: index for index, (piece, _) in enumerate(names)}
-    added = {token["id"] for token in plan.get("added_tokens") or []}
-    ranked = sorted(index for piece, index in ids.items() if index not in added and _is_word(piece))
+    ranked = sorted(index for piece, index in own_pieces(plan) if _is_word(piece))
     shares = 1 / np.arange(2, len(ranked) + 2)
     expected = dict(zip(ranked, total * shares / max(shares.sum(), 1e-9), strict=True))
     return np.array([expected.get(word[0], 0) if len(word) == 1 else 0 for word in tokens]).astype(np.uint32)

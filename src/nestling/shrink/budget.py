@@ -7,7 +7,7 @@ leaves of the budget goes into exact rows for the tokens whose coding error weig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, product
+from itertools import chain, islice, product
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,7 +25,6 @@ WIDTHS = ((4, 4), (4, 8), (4, 12), (6, 6), (6, 12), (8, 8), (12, 12))
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
 SMALL_SHARES = (0.18, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01)  # tried, with every dim, where nothing else fits
 MOST_CENTROIDS = 8192
-LEAST_DIM = 48
 FINALISTS = 4
 
 
@@ -104,22 +103,24 @@ def shrink_to_budget(
             "Leave some out.",
         )
     judge = Judge(model, texts, seed=seed)
-    dims = [dim] if dim else [dim for dim in model.dims if dim >= LEAST_DIM] or model.dims
+    dims = model.dims if dim is None else (model.check_dim(dim),)
     limits = Limits(((widths[0], *(widths[1:] or widths)),) if widths else WIDTHS, not widths, edge)
     trials: list[tuple[Row, Scheme]] = []
-    fewer = () if shares else ((SMALL_SHARES, [[dim] for dim in model.dims]),)
-    for sizes, tiers in ((shares or SHARES, [dims]), *fewer):
-        candidates = _candidates(model, budget, sizes, tiers, limits, seed) if not trials else ()
-        for smaller, scheme in tqdm(candidates, desc="shrink", unit="trial", disable=not progress or bool(trials)):
+    each = [(dim,) for dim in dims]
+    for sizes, tiers in ((shares, [dims]),) if shares else ((SHARES, [dims]), (SMALL_SHARES, each)):
+        candidates = _candidates(model, budget, sizes, tiers, limits, seed)
+        for smaller, scheme in tqdm(candidates, desc="shrink", unit="trial", disable=not progress):
             size = file_size(smaller)
             if size <= budget:
                 trials.append((Row(str(scheme), size, *judge(smaller)), scheme))
+        if trials:
+            break
     if not trials:
-        raise InputError(
-            f"No scheme fits {model.name} into {budget:,} bytes.",
-            "One of the shares was to." if shares else f"The smallest file reached has {_least_size(model, seed):,}.",
-            "Ask for more, or give smaller shares." if shares else "Ask for more.",
-        )
+        given = f"No scheme fits {model.name} into {budget:,} bytes."
+        if shares:
+            raise InputError(given, "One of the shares was to.", "Ask for more, or give smaller shares.")
+        least = _least_size(model, dims[-1], seed)
+        raise InputError(given, f"The smallest file reached has {least:,}.", "Ask for more.")
     trials.sort(key=lambda trial: (-trial[0].spearman, trial[0].size))
     finalists = []
     for row, scheme in trials[:FINALISTS]:
@@ -155,9 +156,9 @@ def file_size(model: Model) -> int:
         return path.stat().st_size
 
 
-def _least_size(model: StaticModel, seed: int) -> int:
-    """Bytes of the smallest file that the schemes lead to."""
-    tokens, dim = _tokens(model, SMALL_SHARES[-1]), model.dims[-1]
+def _least_size(model: StaticModel, dim: int, seed: int) -> int:
+    """Bytes of the smallest file of so many columns that the schemes lead to."""
+    tokens = _tokens(model, SMALL_SHARES[-1])
     schemes = (Scheme("int4", tokens, dim), Scheme("product", tokens, dim, WIDTHS[-1]))
     return min(file_size(apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed)) for scheme in schemes)
 
@@ -180,8 +181,7 @@ def _candidates(
     """
     pruned = {size: prune_vocabulary(model, size) for size in (_tokens(model, share) for share in shares)}
     for size, group in product(pruned, tiers) if limits.others else ():
-        for scheme in _plain_schemes(size, group, budget):
-            yield apply_scheme(model, scheme, rounds=ROUGH_ROUNDS, seed=seed), scheme
+        yield from _plain(model, size, group, budget)
     dims = list(chain.from_iterable(tiers))
     for dim in dims if limits.others else ():
         scheme = _centroid_scheme(model.table.size, dim, budget)
@@ -201,12 +201,12 @@ def _candidates(
                     yield from _filled(smaller, fewer, scheme, budget)
 
 
-def _plain_schemes(tokens: int, dims: Sequence[int], budget: int) -> Iterator[Scheme]:
-    """Plain rows, for the most dims that fit."""
+def _plain(model: StaticModel, tokens: int, dims: Sequence[int], budget: int) -> Iterator[tuple[StaticModel, Scheme]]:
+    """Plain rows of each kind, of the most dims whose file fits."""
     for kind, bits in (("float16", 16), ("int8", 8), ("int4", 4)):
-        fitting = [dim for dim in dims if tokens * dim * bits // 8 < budget]
-        if fitting:
-            yield Scheme(kind, tokens, fitting[0])
+        schemes = (Scheme(kind, tokens, dim) for dim in dims if tokens * dim * bits // 8 < budget)
+        files = ((apply_scheme(model, scheme), scheme) for scheme in schemes)
+        yield from islice((file for file in files if file_size(file[0]) <= budget), 1)
 
 
 def _centroid_scheme(tokens: int, dim: int, budget: int) -> Scheme:

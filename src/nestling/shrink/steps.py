@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from nestling.errors import InputError
+from nestling.errors import InputError, whole_number
 from nestling.files.texts import read_texts
 from nestling.model.load import requantize
 from nestling.model.static import StaticModel
@@ -19,7 +19,7 @@ from nestling.text.count import count_tokens
 
 @dataclass(frozen=True)
 class Steps:
-    """What to do, in this order; None or 0 leaves a step out.
+    """What to do, in this order; None leaves a step out.
 
     vocabulary: tokens to keep, the most counted. dim: columns to keep. vocabulary_rows: centroids to share between all
     tokens. product: columns a product code, up to column 64 and after it. exact: tokens that keep exact rows beside
@@ -34,6 +34,12 @@ class Steps:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("vocabulary", "dim", "vocabulary_rows"):
+            if (count := getattr(self, name)) is not None:
+                whole_number(name, count, 1)
+        for width in self.product or ():
+            whole_number("product", width, 1)
+        whole_number("exact", self.exact, 0)
         coded = [name for name in ("vocabulary_rows", "product", "dtype") if getattr(self, name) is not None]
         if len(coded) > 1:
             raise InputError(
