@@ -72,7 +72,7 @@ class Trials:
         self.pairs = replace(lessons, pairs=lessons.pairs[~known[lessons.pairs].any(axis=1)][:pairs])
         self.with_tasks = with_tasks(run, self.pairs, self.model)
         self.encoders = {MINI: load_transformer(MINI), MINILM: load_teacher(str(run.places.find(MINILM)))}
-        self.proxy, self.texts = Proxy(run.places.data), run.inputs.learnt
+        self.proxy, self.learnt, self.texts = Proxy(run.places.data), run.inputs.learnt, run.inputs.held_out
 
     def student(self, body: Body, how: Training) -> Student:
         student = self.new(body)
@@ -80,7 +80,7 @@ class Trials:
         return student
 
     def new(self, body: Body) -> Student:
-        return new_student(self.model, body, 0, self.encoders.get(body.encoder), self.texts)
+        return new_student(self.model, body, 0, self.encoders.get(body.encoder), self.learnt)
 
     def judge(self, name: str, student: Student | None, body: Body, task: str | None = None) -> dict[str, Any]:
         """A line: the proxy's figures, how many parameters stand behind the table, and texts a second of one thread."""

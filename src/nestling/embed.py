@@ -218,7 +218,8 @@ def _fill(
     from tqdm import tqdm
 
     rows = made = found = all_cut = 0
-    with tqdm(unit=" texts", unit_scale=True, disable=not progress) as bar:
+    hidden = None if progress else True  # None: where there is no terminal
+    with tqdm(unit=" texts", unit_scale=True, disable=hidden) as bar:
         for number, texts in enumerate(batches):
             cut = parts.cut_in(number, (len(texts), width))
             if cut is None:

@@ -203,8 +203,9 @@ class Model(ABC):
         plain = dim is None and task is None and threads is None and out is None and overflow is None
         plain = plain and normalize is True and progress is False and dtype == "float32" and errors == "strict"
         done = self._plainly(texts) if plain else None
-        how = How(dim, task, overflow, normalize, dtype, threads, out, progress, errors)
-        vectors, cut = done or self._embed(texts, how)
+        if done is None:
+            done = self._embed(texts, How(dim, task, overflow, normalize, dtype, threads, out, progress, errors))
+        vectors, cut = done
         if cut:
             warnings.warn(cut_message(cut, len(np.atleast_2d(vectors)), self.max_tokens), CutWarning, stacklevel=2)
         return vectors

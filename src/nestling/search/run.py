@@ -77,7 +77,8 @@ class _Reading:
         """Every passage. Raises InputError at the end if no table that was met has the columns."""
         from tqdm import tqdm
 
-        bar = tqdm(self.found_files, "searching", unit=" files", delay=1, leave=False, disable=not self.progress)
+        hidden = None if self.progress else True  # None: where there is no terminal
+        bar = tqdm(self.found_files, "searching", unit=" files", delay=1, leave=False, disable=hidden)
         for item in bar:
             if isinstance(item, Problem):
                 self.problems.append(item)
