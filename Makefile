@@ -13,7 +13,7 @@ demo: .venv/base
 	@$(BIN)/nestling search "what happens when the disk is full while saving" docs src --top 3
 	@echo; echo '$$ nestling search "how does a text become a vector" docs src --top 3'
 	@$(BIN)/nestling search "how does a text become a vector" docs src --top 3
-	@echo; echo "Here on, type: source .venv/bin/activate"
+	@echo; echo "To use nestling in this shell, type: source .venv/bin/activate"
 
 # With the core, and again without it what could differ; then the core alone, by fuzzers and sanitizers.
 test: .venv/test .venv/web

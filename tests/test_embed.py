@@ -192,7 +192,7 @@ def test_parts_of_another_job_are_refused(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy.parts").mkdir()
     (tmp_path / "a.npy.parts" / "00000000.npy").touch()
-    with pytest.raises(InputError, match=r"holds parts of another job: unknown\."):
+    with pytest.raises(InputError, match=r"holds no parts\. A new folder"):
         embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy")
 
 
@@ -226,7 +226,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
 
 def test_without_pyarrow_the_extra_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match="pip install pyarrow"):
+    with pytest.raises(MissingExtraError, match="pip install --upgrade pyarrow"):
         embed_file(HashModel(), write_source(tmp_path / "a.jsonl"), tmp_path / "a.parquet")
     assert not (tmp_path / "a.parquet.parts").exists()
 
@@ -276,6 +276,12 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
             embed_file(HashModel(), source, target, rows_per_part=500)
     part.unlink()
     assert embed_file(HashModel(), source, target, rows_per_part=500).parts_made == 3
+
+
+def test_numpy_s_dtypes_are_taken(tmp_path: Path) -> None:
+    source, target = write_source(tmp_path / "a.jsonl"), tmp_path / "a.npy"
+    embed_file("nano", source, target, dtype=np.dtype("int8"))  # type: ignore[arg-type]
+    assert np.load(target).dtype == np.int8
 
 
 def test_what_others_keep_beside_the_parts_stays(tmp_path: Path) -> None:

@@ -232,6 +232,10 @@ def write_transformers(folder: Path) -> None:
         runs.append({"model": name, "role": role, "options": options, "file": file, "cut": cut})
     document, tensors = taken_apart(folder / "micro.nest")
     up, wide, hostile = "body.up.weight", "body.blocks.1.wide.weight", []
+    most = np.ones(65_536, np.float32)  # columns of one head, and tokens: positions of gigabytes
+    huge = {name: None for name in tensors if name.startswith("body.")} | {
+        up: np.zeros((256, 65_536), np.int8), f"{up}.scales": most, "body.last.weight": most,
+    }  # fmt: skip
     for number, change in enumerate((
         {up: None}, {wide: None}, {f"{wide}.scales": None}, {"body.weigh.weight": None},
         {"body.blocks.1.narrow.weight": None}, {up: tensors[up][:48]}, {f"{wide}.words": None},
@@ -239,7 +243,7 @@ def write_transformers(folder: Path) -> None:
         {f"{wide}.words": np.zeros((257, 2), np.int8)}, {f"{wide}.words": np.zeros((256, 5), np.int8)},
         {up: tensors[up][:, :60]}, {wide: tensors[wide][:, :50]}, {"body.more": tensors[up]},
         {"body.last.weight": np.full(128, np.nan, np.float32)}, {"body.places": tensors[up]}, {"head": 48}, {"head": 0},
-        {"task_tokens": {"qry": 1 << 20}, "routes": {}},
+        {"task_tokens": {"qry": 1 << 20}, "routes": {}}, {**huge, "head": 65_536, "max_tokens": 65_536},
     )):  # fmt: skip
         said = {name: value for name, value in change.items() if name in document}
         changed = {**tensors, **{name: value for name, value in change.items() if name not in document}}
@@ -292,9 +296,10 @@ def test_what_a_transformer_gives_and_refuses(report: Any) -> None:
 
 
 def test_blocks_that_are_wrong_give_errors(report: Any) -> None:
-    assert len(report["transformer"]["hostile"]) == 19
+    assert len(report["transformer"]["hostile"]) == 20
     for said in report["transformer"]["hostile"]:
         assert said.startswith("NestlingError: The model file has "), said
+    assert "too many columns, or tokens at once" in report["transformer"]["hostile"][-1]
 
 
 # --- hostile files

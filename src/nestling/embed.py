@@ -25,6 +25,7 @@ from nestling.errors import InputError, InputTypeError, one_of, whole_number
 from nestling.files.texts import parquet_packages, read_texts
 from nestling.model.common import CutWarning, Dtype, Model, Overflow, cut_message
 from nestling.model.load import load
+from nestling.model.output import dtype_name
 from nestling.safe import atomic_write, check_target, write_text
 
 Array = npt.NDArray[Any]
@@ -102,6 +103,7 @@ def embed_file(
     source, target = Path(source), Path(target)
     _check_target(source, target)
     whole_number("rows_per_part", rows_per_part, 1)
+    dtype = dtype_name(dtype)
     model = _loaded(model)
     overflow = overflow or getattr(model, "usual_overflow", "cut")
     read = partial(read_texts, source, column=column, batch=rows_per_part)
@@ -172,6 +174,8 @@ class _Parts:
     def _check_job(self) -> None:
         file = self.folder / JOB
         found = file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""
+        if not found:
+            raise InputError(f"{self.folder} holds no parts.", "A new folder was expected.", "Choose another target.")
         if found != self.job:
             raise InputError(
                 f"{self.folder} holds parts of another job: {_lines_missing(self.job, found)}.",

@@ -36,8 +36,8 @@ class MissingExtraError(NestlingError, ImportError):
         NestlingError.__init__(
             self,
             f"{purpose} needs the package {package}, which is not installed.",
-            f"It is one of the extra [{extra}].",
-            f"Type: pip install {package}",
+            f"It comes with the extra [{extra}].",
+            f"Type: pip install --upgrade {package}",
         )
         self.package, self.extra, self.purpose = package, extra, purpose
 

@@ -41,7 +41,7 @@ class Nestling(InputModule):
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", *_: Any, **__: Any) -> "Nestling":
-        """What `TransformerModel.save` wrote with layout="sentence-transformers"."""
+        """What `save` wrote, or `TransformerModel.save` with layout="sentence-transformers"."""
         folder = Path(model_name_or_path) / subfolder
         return cls(load(folder if folder.is_dir() else model_name_or_path))
 

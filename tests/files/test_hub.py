@@ -194,7 +194,7 @@ def test_what_is_neither_path_nor_id_is_refused_without_a_look(
     with pytest.raises(InputError) as refused:
         nestling.load(source)
     assert refused.value.given == f"{source} is not there."
-    expected = "A file, a folder, a hub id (owner/name) or one of nano, micro, mini, static was expected."
+    expected = "A file, a folder, a hub id (owner/name), nano, micro, mini or static was expected."
     assert (refused.value.expected, refused.value.do) == (expected, "Check the spelling.")
 
 

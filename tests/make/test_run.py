@@ -270,7 +270,7 @@ def test_texts_that_a_teacher_sees_cut_are_told(home: Path, made: Made) -> None:
 
 def test_without_torch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="pip install torch"):
+    with pytest.raises(MissingExtraError, match="pip install --upgrade torch"):
         make(small("static", home), home / "f.nest", data=SAMPLES, cache=home / "cache")
 
 

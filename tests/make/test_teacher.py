@@ -104,7 +104,10 @@ def test_the_fingerprint_follows_what_decides_the_outputs(teacher_folders: dict[
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone is not there\. A file, a folder, a hub id .* Check the spelling\."):
+    with pytest.raises(
+        InputError,
+        match=r"gone is not there\. A file, a folder or a hub id \(owner/name\) was expected\. Check the spelling\.",
+    ):
         load_teacher(str(tmp_path / "gone"))
 
 

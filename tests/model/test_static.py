@@ -260,8 +260,11 @@ def test_numpy_s_whole_numbers_are_whole_numbers(model: StaticModel) -> None:
 
 
 def test_numpy_s_names_and_truth_values_are_taken(model: StaticModel) -> None:
-    halves = model.encode(["a", "b"], dtype=np.dtype("float16"))  # type: ignore[arg-type]
-    assert np.array_equal(halves, model.encode(["a", "b"], dtype="float16"))
+    for dtype in (np.float16, np.dtype("float16")):
+        halves = model.encode(["a", "b"], dtype=dtype)  # type: ignore[arg-type]
+        assert np.array_equal(halves, model.encode(["a", "b"], dtype="float16"))
+    with pytest.raises(InputError, match="dtype='float64' was given"):
+        model.encode(["a"], dtype=np.float64)  # type: ignore[arg-type]
     means = model.encode(["a", "b"], normalize=np.bool_(False))  # type: ignore[arg-type]
     assert np.array_equal(means, model.encode(["a", "b"], normalize=False))
 

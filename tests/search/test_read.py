@@ -232,7 +232,7 @@ def test_pdf_without_pypdf_says_what_to_install(tmp_path: Path, monkeypatch: pyt
         return real(name, globals, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_pypdf)
-    with pytest.raises(Unreadable, match="pip install pypdf"):
+    with pytest.raises(Unreadable, match="pip install --upgrade pypdf"):
         sections(tmp_path, "a.pdf", b"")
 
 

@@ -22,7 +22,7 @@ def find_folder(source: str | Path, *, revision: str | None = None, names: Itera
             "a str or a Path was expected.",
             "Pass one of these.",
         )
-    path, known = _local(source), ", ".join(names)
+    path, kinds = _local(source), ["A file", "a folder", "a hub id (owner/name)", *names]
     if path and revision is not None:
         raise InputError(
             f"revision={revision!r} came with {source}, which is here.",
@@ -32,7 +32,7 @@ def find_folder(source: str | Path, *, revision: str | None = None, names: Itera
     if not path and not _is_hub_id(source):
         raise InputError(
             f"{str(source) or repr('')} is not there.",
-            f"A file, a folder, a hub id (owner/name){f' or one of {known}' if known else ''} was expected.",
+            f"{', '.join(kinds[:-1])} or {kinds[-1]} was expected.",
             "Check the spelling.",
         )
     return path or _from_hub(str(source), revision)

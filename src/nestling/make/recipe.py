@@ -6,6 +6,7 @@ Paths may start with `cache:` (NESTLING_CACHE, default ~/.cache/nestling) or `da
 import os
 import tomllib
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _check_student(path: Path, recipe: dict[str, Any]) -> None:
     for table, rate in rates.items() if "shrink" in recipe else ():
         if rate:
             refuse(f"rate = {rate} in [{table}]", "Rows in few bits, of [shrink], do not learn.", "Set it to 0.")
-    if "shrink" in recipe and "widths" not in recipe["shrink"]:
+    if "shrink" in recipe and not recipe["shrink"].get("widths"):
         refuse("[shrink] without widths", "Those of a transformer's product codes are needed.", "Say widths = [2, 4].")
     if "dim" in recipe.get("shrink", {}):
         refuse("dim in [shrink]", "A transformer keeps all columns of its table.", "Say dim in [targets] instead.")
@@ -207,8 +208,8 @@ def _check_keys(path: Path, table: str, given: dict[str, Any], known: dict[str, 
             LEAST.get(key, 0),
             CHOICES.get(f"{table}.{key}"),
         )
-        if any(isinstance(one, int | float) and not one >= least for one in each):
-            raise InputError(f"{place} has {key} = {value}.", f"At least {least} was expected.", "Raise it.")
+        if any(isinstance(one, int | float) and not least <= one < inf for one in each):
+            raise InputError(f"{place} has {key} = {value}.", f"A number from {least} on was expected.", "Correct it.")
         if choices and not (each and set(each) <= set(choices)):
             said = ", ".join(map(str, choices))
             raise InputError(f"{place} has {key} = {value!r}.", f"Known are {said}.", "Choose from these.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nestling.errors import InputError, ModelFileError, one_of, true_or_false, whole_number
 from nestling.files.parts import Document, Parts, Source
-from nestling.model.output import cosine_matrix, output_array, output_width
+from nestling.model.output import cosine_matrix, dtype_name, output_array, output_width
 from nestling.model.rows import Table
 from nestling.safe import DAMAGED
 from nestling.text.check import Errors, check_texts, with_titles
@@ -225,7 +225,7 @@ class Model(ABC):
             task=task,
             overflow=how.overflow or self.usual_overflow,
             normalize=true_or_false("normalize", how.normalize),
-            dtype=how.dtype.name if isinstance(how.dtype, np.dtype) else how.dtype,
+            dtype=dtype_name(how.dtype),
             threads=None if how.threads is None else min(whole_number("threads", how.threads, 1), MOST_THREADS),
             progress=true_or_false("progress", how.progress),
         )

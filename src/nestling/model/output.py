@@ -13,6 +13,12 @@ Floats = npt.NDArray[np.float32]
 DTYPES = ("float32", "float16", "int8", "binary")
 
 
+def dtype_name(dtype: object) -> Any:
+    """The name of a dtype of numpy's; anything else as it is."""
+    numpys = isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic))
+    return np.dtype(dtype).name if numpys else dtype  # type: ignore[call-overload]
+
+
 def output_width(dim: int, dtype: str, normalize: bool) -> int:
     """Columns that `finish` gives. Raises InputError for a dtype that does not exist or makes no sense."""
     one_of("dtype", dtype, DTYPES)
@@ -87,11 +93,13 @@ def _unit_sums(sums: Floats) -> Floats:
 
 def unit_rows(rows: Array) -> Floats:
     """Rows of any finite numbers at unit length; rows of zeros stay zeros. (n, d) -> (n, d) float32."""
-    largest = np.abs(rows.astype(np.float64)).max(axis=1, initial=0, keepdims=True)
-    fits = (largest == 0) | ((largest > 1e-15) & (largest < 1e15))  # as do the squares of such values
-    scaled = (rows / np.where(fits, 1, largest)).astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))
-    unit: Floats = (scaled / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    if rows.dtype.itemsize > 4:  # of values that float32 may not hold
+        rows = rows.astype(np.float64)
+        largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+        rows = rows / np.where(largest > 0, largest, 1)
+    rows = rows.astype(np.float32, copy=False)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    unit: Floats = (rows / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
     return unit
 
 

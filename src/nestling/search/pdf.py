@@ -15,7 +15,7 @@ def pdf_text(path: Path) -> str:
     try:
         import pypdf
     except ImportError as error:
-        raise Unreadable("PDF needs the package pypdf, of the extra [pdf]: pip install pypdf") from error
+        raise Unreadable("PDF needs the package pypdf, of the extra [pdf]: pip install --upgrade pypdf") from error
     logging.getLogger("pypdf").addHandler(_SILENT)
     try:
         text = "\f".join(page.extract_text().replace("\f", " ") for page in pypdf.PdfReader(path).pages)
