@@ -5,7 +5,7 @@ import { load, similarity } from "./nestling.js";
 const SHOWN = 12; // results
 const LIT = 5; // of them, that a line joins to the query
 const LONGEST = 420; // characters of a passage
-const PIECES = /\S.{0,419}(?= |$)|\S.{0,419}/gu; // of so many
+const PIECES = new RegExp(`\\S.{0,${LONGEST - 1}}(?= |$)|\\S.{0,${LONGEST - 1}}`, "gu");
 const SHORTEST = 70;
 const MOST_PASSAGES = 50_000;
 const TRIES = [

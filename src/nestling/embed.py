@@ -185,7 +185,7 @@ class _Parts:
 
     def cut_in(self, number: int, shape: tuple[int, ...]) -> int | None:
         """How many texts of a part, of this shape, were cut; None if it is not there."""
-        found = next((file for file in self._files() if file.name.startswith(f"{number:08d}.")), None)
+        found = next((file for file in self.folder.glob(f"{number:08d}.*") if OWN.fullmatch(file.name)), None)
         if found is None:
             return None
         if _read_part(found, "r").shape != shape:

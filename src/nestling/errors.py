@@ -45,13 +45,6 @@ class MissingExtraError(NestlingError, ImportError):
         return type(self), (self.package, self.extra, self.purpose)
 
 
-def true_or_false(name: str, value: object) -> bool:
-    """The value of the option `name`, if it is a truth value, numpy's among them."""
-    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
-        raise InputTypeError(f"{name}={value!r} was given;", "True or False was expected.", "Pass one of them.")
-    return bool(value)
-
-
 def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     """Raise InputError unless the option `name` has a known value."""
     if value not in known:

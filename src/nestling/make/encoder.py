@@ -19,6 +19,7 @@ from torch.nn.functional import gelu, rms_norm
 
 from nestling.errors import InputError
 from nestling.make.known import Known, as_seen, word_vectors
+from nestling.make.ridge import ridge
 from nestling.make.settings import Body, columns_fit
 from nestling.make.student import Student, attend, silent, weighted_axes
 from nestling.model.blocks import AROUND, SEEN, STRIP
@@ -155,9 +156,8 @@ def narrowed(student: PrunedEncoder, feed: int, moments: dict[str, Tensor]) -> P
         says = moment.diagonal()[:-1] * out.square().sum(dim=0)
         kept = torch.sort(torch.argsort(says, descending=True, stable=True)[:feed]).values
         beside = torch.cat([kept, torch.tensor([len(says)])])  # a column of ones, for the bias
-        own_moment = moment[beside][:, beside]
-        own_moment += RIDGE * own_moment.diagonal().mean() * torch.eye(len(beside))
-        found = torch.linalg.solve(own_moment, moment[beside, :-1] @ out.T).float()
+        told = ridge(moment[beside][:, beside].numpy(), (moment[beside, :-1] @ out.T).numpy(), RIDGE)
+        found = torch.from_numpy(told).float()
         named[own + "narrow.weight"] = found[:-1].T.contiguous()
         named[own + "narrow.bias"] = named[own + "narrow.bias"] + found[-1]
         named |= {f"{own}wide.{it}": named[f"{own}wide.{it}"][kept] for it in ("weight", "bias")}
@@ -172,7 +172,8 @@ def _words_alone(
     matrix and bias that make word vectors of them again."""
     share = counts / counts.sum()
     mean = share @ vectors
-    main = (vectors - mean) @ (axes := weighted_axes(vectors - mean, share, words))
+    axes = weighted_axes(centred := vectors - mean, share, words)
+    main = centred @ axes
     usual = float(share @ np.linalg.norm(main, axis=1)) / words**0.5
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return unit(main.astype(np.float32)) * (WORDS_LENGTH * lengths), (axes * usual).T, mean
@@ -187,7 +188,8 @@ def _words_beside(
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     told, _, _ = _fit(unit(rows), vectors, share)
     rest = vectors - told
-    main = (rest - share @ rest) @ weighted_axes(rest - share @ rest, share, words)
+    rest = rest - share @ rest
+    main = rest @ weighted_axes(rest, share, words)
     usual = max(float(share @ np.square(main).sum(axis=1)) ** 0.5, TINY)
     columns = (main * (WORDS_LENGTH / usual) * lengths).astype(np.float32)
     _, matrix, bias = _fit(as_seen(np.concatenate([rows, columns], axis=1)), vectors, share)
@@ -198,9 +200,7 @@ def _fit(x: Floats, y: Floats, share: npt.NDArray[np.float64]) -> tuple[Floats, 
     """What a linear map of x says of y, the map and its bias: a ridge regression, rows weighted."""
     beside = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
     weighted = beside * share[:, None]
-    moment = weighted.T @ beside
-    moment += RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
-    found = np.linalg.solve(moment, weighted.T @ y)
+    found = ridge(weighted.T @ beside, weighted.T @ y, RIDGE)
     return (beside @ found).astype(np.float32), found[:-1].astype(np.float32), found[-1].astype(np.float32)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nestling.make.settings import TASKS, Aim
-from nestling.make.targets import Pooling, Targets
+from nestling.make.ridge import ridge
+from nestling.make.settings import TASKS, Aim, Pooling
+from nestling.make.targets import Targets
 from nestling.make.train import Bags, Lessons, take
 from nestling.model.output import unit
 from nestling.model.pool import repeat_weights
@@ -25,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 View = tuple[Targets, Pooling]
 AT_ONCE = 65_536  # targets put together
 TEXTS_AT_ONCE = 2048  # pooled
+RIDGE = 1e-3  # beside the mean power of the rows of texts
 GROUP_COLUMNS = 64  # on which texts are grouped
 GROUP_SAMPLE = 60_000
 
@@ -126,7 +128,7 @@ def group(aims: npt.NDArray[np.float16], groups: int, seed: int = 0) -> npt.NDAr
     return assign(columns, centres)[0]
 
 
-def fitted_to(rows: Floats, lessons: Lessons, sample: int, ridge: float = 1e-3) -> Floats:
+def fitted_to(rows: Floats, lessons: Lessons, sample: int) -> Floats:
     """Rows times the linear map that brings the mean rows of texts nearest to their targets: (n, d) -> (n, dim).
 
     Since a text's vector is linear in the rows, this is the best start that needs no training; a ridge regression over
@@ -136,8 +138,7 @@ def fitted_to(rows: Floats, lessons: Lessons, sample: int, ridge: float = 1e-3) 
     means = unit(mean_rows(rows, lessons.tokens.span(0, texts)))
     moment = (means.T @ means).astype(np.float64)
     shared = (means.T @ lessons.targets[:texts].astype(np.float32)).astype(np.float64)
-    moment += ridge * np.trace(moment) / len(moment) * np.eye(len(moment))
-    fitted: Floats = (rows @ np.linalg.solve(moment, shared)).astype(np.float32)
+    fitted: Floats = (rows @ ridge(moment, shared, RIDGE)).astype(np.float32)
     return fitted
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from nestling.errors import InputError
 from nestling.files.parts import POOLINGS, ROLES
 from nestling.make.settings import (
+    LOOK_DTYPES,
+    LOOK_POOLINGS,
     TASKS,
     Aim,
     Body,
@@ -23,8 +25,6 @@ from nestling.make.settings import (
     Vocabulary,
     columns_fit,
 )
-from nestling.make.targets import DTYPES
-from nestling.make.targets import POOLINGS as VIEWS
 from nestling.model.blocks import STRIP
 from nestling.model.matrices import SIZES
 from nestling.shrink.sizes import parse_size
@@ -76,7 +76,7 @@ LEAST: dict[str, float] = {  # of numbers, each of a list; 0 of those that are n
     "sample": 1, "seeds": 1, "sentences": 1, "shares": SOME, "temperature": SOME, "tokens": 2, "widths": 1,
 }  # fmt: skip
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "distil.pooling": POOLINGS, "targets.poolings": VIEWS, "targets.dtype": DTYPES, "shrink.word": SIZES,
+    "distil.pooling": POOLINGS, "targets.poolings": LOOK_POOLINGS, "targets.dtype": LOOK_DTYPES, "shrink.word": SIZES,
     **{f"routes.{role}": tuple(task.lower() for task in TASKS) for role in ROLES},
 }  # fmt: skip
 NEEDED = {"teacher": "source", "corpus": "path", "pairs": "path", "shrink": "budget"}  # in each of these that is there
@@ -203,11 +203,8 @@ def _check_keys(path: Path, table: str, given: dict[str, Any], known: dict[str, 
         if not _fits(value, known[key]):
             kind = KINDS[known[key]]
             raise InputError(f"{place} has {key} = {str(value)[:60]!r}.", f"{kind} was expected.", "Correct it.")
-        each, least, choices = (
-            value if type(value) is list else [value],
-            LEAST.get(key, 0),
-            CHOICES.get(f"{table}.{key}"),
-        )
+        each = value if type(value) is list else [value]
+        least, choices = LEAST.get(key, 0), CHOICES.get(f"{table}.{key}")
         if any(isinstance(one, int | float) and not least <= one < inf for one in each):
             raise InputError(f"{place} has {key} = {value}.", f"A number from {least} on was expected.", "Correct it.")
         if choices and not (each and set(each) <= set(choices)):

@@ -201,9 +201,8 @@ class Run:
         return self.folders[name]
 
     def _new_folder(self, name: str, tables: tuple[str, ...], also: str) -> Path:
-        given = {table: self.recipe[table] for table in tables if table in self.recipe}
-        early = {table: {key: each for key, each in said.items() if key not in LATE} for table, said in given.items()}
-        said = {table: early.get(table) for table in tables}
+        said = {table: self.recipe.get(table) for table in tables}
+        said = {table: each and {key: each[key] for key in each if key not in LATE} for table, each in said.items()}
         self.key.update((also + json.dumps([name, said], sort_keys=True)).encode())
         folder = self.places.cache / "make" / f"{name}-{self.key.hexdigest()[:12]}"
         folder.mkdir(parents=True, exist_ok=True)

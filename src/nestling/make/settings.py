@@ -1,10 +1,14 @@
 """The settings of the stages of a recipe: what each table may say, and what it means. Nothing here needs torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from nestling.model.blocks import STRIP
 
 TASKS = ("QRY", "DOC", "SYM")  # rows of a transformer's table behind those of the tokenizer
+Pooling = Literal["tokens", "sentence"]
+LOOK_POOLINGS: tuple[Pooling, ...] = ("tokens", "sentence")
+LOOK_DTYPES = ("float16", "int8")
 
 
 def columns_fit(inner: int, dim: int, head: int, *others: int) -> bool:

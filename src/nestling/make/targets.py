@@ -15,22 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from nestling.errors import InputError, one_of
+from nestling.make.settings import LOOK_DTYPES, LOOK_POOLINGS, Pooling
 from nestling.model.pack import to_int8
 from nestling.safe import atomic_write, write_text
 from nestling.teacher import Teacher
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Pooling = Literal["tokens", "sentence"]
-POOLINGS: tuple[Pooling, ...] = ("tokens", "sentence")
-DTYPES = ("float16", "int8")
 TEXTS_A_SHARD = 8192
 
 
@@ -45,7 +43,7 @@ class Look:
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        one_of("dtype", self.dtype, DTYPES)
+        one_of("dtype", self.dtype, LOOK_DTYPES)
 
 
 class Targets:
@@ -72,13 +70,15 @@ class Targets:
         longer than max_tokens, whenever they were looked at."""
         known, each = set(self._index()[1].tolist()), dict(_distinct(texts))
         missing = [text for key, text in each.items() if key not in known]
+        cut = self._longer(self._read([text for key, text in each.items() if key in known]))
         with tqdm(total=len(missing), desc=f"targets {self.teacher.name}", unit="text", disable=not progress) as bar:
             for start in range(0, len(missing), TEXTS_A_SHARD):
                 part = missing[start : start + TEXTS_A_SHARD]
-                self._save(part, self._through_teacher(part))
+                ids = list(self._read(part))
+                self._save(part, self._through_teacher(ids))
+                cut += self._longer(ids)
                 bar.update(len(part))
-        most = self._most
-        return sum(len(ids) > most for ids in self._read(list(each.values())))
+        return cut
 
     def gather(self, texts: Sequence[str], pooling: Pooling) -> Floats:
         """The kept vectors, (n, dim) float32. InputError where a text has none: `fill` comes first."""
@@ -92,7 +92,7 @@ class Targets:
         vectors = np.empty((len(wanted), self.teacher.dim), np.float32)
         for shard in np.unique(shards[found]):
             rows = np.flatnonzero(shards[found] == shard)
-            vectors[rows] = self._load(names[shard], places[found[rows]], POOLINGS.index(pooling))
+            vectors[rows] = self._load(names[shard], places[found[rows]], LOOK_POOLINGS.index(pooling))
         return vectors
 
     def _names(self) -> list[str]:
@@ -146,11 +146,15 @@ class Targets:
         """Tokens of a text, with its prompt, that the teacher sees."""
         return self.look.max_tokens - sum(map(len, self.teacher.ends()))
 
-    def _through_teacher(self, texts: Sequence[str]) -> Floats:
-        """(n, poolings, dim) float32."""
+    def _longer(self, texts: Iterable[list[int]]) -> int:
+        most = self._most
+        return sum(len(ids) > most for ids in texts)
+
+    def _through_teacher(self, texts: Sequence[list[int]]) -> Floats:
+        """Ids of n texts -> (n, poolings, dim) float32."""
         (before, after), most = self.teacher.ends(), self._most
-        ids = [[*before, *own[:most], *after] for own in self._read(texts)]
-        vectors = np.zeros((len(texts), len(POOLINGS), self.teacher.dim), np.float32)
+        ids = [[*before, *own[:most], *after] for own in texts]
+        vectors = np.zeros((len(texts), len(LOOK_POOLINGS), self.teacher.dim), np.float32)
 
         def work(batch: list[int]) -> None:
             states = self.teacher.forward(np.array([ids[index] for index in batch], np.int64))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypedDict, TypeGuard, Unpack, get_arg
 import numpy as np
 import numpy.typing as npt
 
-from nestling.errors import InputError, ModelFileError, one_of, true_or_false, whole_number
+from nestling.errors import InputError, InputTypeError, ModelFileError, one_of, whole_number
 from nestling.files.parts import Document, Parts, Source
 from nestling.model.output import cosine_matrix, dtype_name, output_array, output_width
 from nestling.model.rows import Table
@@ -224,10 +224,10 @@ class Model(ABC):
             how,
             task=task,
             overflow=how.overflow or self.usual_overflow,
-            normalize=true_or_false("normalize", how.normalize),
+            normalize=_true_or_false("normalize", how.normalize),
             dtype=dtype_name(how.dtype),
             threads=None if how.threads is None else min(whole_number("threads", how.threads, 1), MOST_THREADS),
-            progress=true_or_false("progress", how.progress),
+            progress=_true_or_false("progress", how.progress),
         )
         one_of("overflow", how.overflow, get_args(Overflow))
         width = output_width(dim, how.dtype, how.normalize)
@@ -342,6 +342,12 @@ def checked_layout(path: Path, layout: str | None, known: tuple[str, ...]) -> st
 def unfit(name: str, error: ValueError) -> ModelFileError:
     """The error for parts of a model that do not fit one another."""
     return ModelFileError(f"Model {name}: {error}.", "Tensors that fit one another were expected.", DAMAGED)
+
+
+def _true_or_false(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(f"{name}={value!r} was given;", "True or False was expected.", "Pass one of them.")
+    return bool(value)
 
 
 def as_is(texts: str | Iterable[str]) -> TypeGuard[str | list[str]]:

@@ -15,8 +15,9 @@ DTYPES = ("float32", "float16", "int8", "binary")
 
 def dtype_name(dtype: object) -> Any:
     """The name of a dtype of numpy's; anything else as it is."""
-    numpys = isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic))
-    return np.dtype(dtype).name if numpys else dtype  # type: ignore[call-overload]
+    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+        dtype = np.dtype(dtype)
+    return dtype.name if isinstance(dtype, np.dtype) else dtype
 
 
 def output_width(dim: int, dtype: str, normalize: bool) -> int:
